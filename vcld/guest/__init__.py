@@ -1,0 +1,27 @@
+"""Operating systems on the computers, by the module name of the VCL schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from vcld import plugins
+from vcld.guest.interface import Guest, Tools
+from vcld.snapshot import Reservation
+
+#: ``module.name`` of OS.moduleid → "python.module:Class".
+GUESTS: Mapping[str, str] = MappingProxyType(
+    {
+        "os_simulator": "vcld.guest.simulator:SimulatorGuest",
+    }
+)
+
+
+def make_guest(reservation: Reservation, tools: Tools) -> Guest:
+    """Make the guest of the reservation's image.
+
+    Raises:
+        UnknownModuleError: no plugin has the name, or the OS row names none.
+    """
+    cls = plugins.find_class("vcld.guest", GUESTS, reservation.image.os_module, Guest)
+    return cls(reservation, tools)

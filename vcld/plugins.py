@@ -1,0 +1,38 @@
+"""Finding a plugin's class by its module name, imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import TypeVar
+
+from vcld.errors import UnknownModuleError
+
+T = TypeVar("T")
+
+
+def find_class(group: str, table: Mapping[str, str], name: str | None, kind: type[T]) -> type[T]:
+    """Import the class registered for a module name.
+
+    Our own ``table`` comes first, then the entry points of ``group``, by which a package
+    of the site can bring its own.
+
+    Raises:
+        UnknownModuleError: nothing is registered for the name, or it does not import.
+    """
+    outside = {point.name: point.value for point in entry_points(group=group)}
+    known = {**outside, **table}
+    if name is None or name not in known:
+        msg = f"no {group} plugin for module {name!r}; known are {', '.join(sorted(known))}"
+        raise UnknownModuleError(msg)
+    module_name, _, class_name = known[name].partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as err:
+        msg = f"the {group} plugin {name!r} ({known[name]}) cannot be imported: {err}"
+        raise UnknownModuleError(msg) from err
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        msg = f"the {group} plugin {name!r} ({known[name]}) is not a {kind.__name__}"
+        raise UnknownModuleError(msg)
+    return found
