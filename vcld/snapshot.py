@@ -138,9 +138,8 @@ class VMHost:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NATHost:
     id: int
-    hostname: str
     publicIPaddress: str
-    internalIPaddress: str
+    internalIPaddress: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,8 @@ def unique_key(name: str, *columns: str) -> sa.UniqueConstraint:
     return sa.UniqueConstraint(*columns, name=name)
 
 
-def references(target: str, *, on_update: str | None = None, on_delete: str | None = None) -> sa.ForeignKey:
+def references(
+    target: str, *, on_update: str | None = None, on_delete: str | None = None
+) -> sa.ForeignKey:
     """A foreign key to ``table.column``. None is what MySQL calls RESTRICT."""
     return sa.ForeignKey(target, onupdate=on_update, ondelete=on_delete)

@@ -31,14 +31,32 @@ class Computer(c.Base):
         c.key("vmtypeid", "vmtypeid"),
     )
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
-    stateid: Mapped[int] = mapped_column(c.tinyint(5), c.references("state.id", on_update="CASCADE"), server_default=text("10"))
-    ownerid: Mapped[int | None] = mapped_column(c.mediumint(8), c.references("user.id", on_update="CASCADE"), server_default=text("1"))
-    platformid: Mapped[int] = mapped_column(c.tinyint(3), c.references("platform.id", on_update="CASCADE"), server_default=text("1"))
-    scheduleid: Mapped[int | None] = mapped_column(c.tinyint(3), c.references("schedule.id", on_delete="SET NULL"))
-    vmhostid: Mapped[int | None] = mapped_column(c.smallint(5), c.references("vmhost.id", on_update="CASCADE", on_delete="SET NULL"))
-    currentimageid: Mapped[int] = mapped_column(c.smallint(5), c.references("image.id"), server_default=text("1"))
-    nextimageid: Mapped[int] = mapped_column(c.smallint(5), c.references("image.id"), server_default=text("1"))
-    imagerevisionid: Mapped[int] = mapped_column(c.mediumint(8), c.references("imagerevision.id", on_update="CASCADE"), server_default=text("1"))
+    stateid: Mapped[int] = mapped_column(
+        c.tinyint(5), c.references("state.id", on_update="CASCADE"), server_default=text("10")
+    )
+    ownerid: Mapped[int | None] = mapped_column(
+        c.mediumint(8), c.references("user.id", on_update="CASCADE"), server_default=text("1")
+    )
+    platformid: Mapped[int] = mapped_column(
+        c.tinyint(3), c.references("platform.id", on_update="CASCADE"), server_default=text("1")
+    )
+    scheduleid: Mapped[int | None] = mapped_column(
+        c.tinyint(3), c.references("schedule.id", on_delete="SET NULL")
+    )
+    vmhostid: Mapped[int | None] = mapped_column(
+        c.smallint(5), c.references("vmhost.id", on_update="CASCADE", on_delete="SET NULL")
+    )
+    currentimageid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("image.id"), server_default=text("1")
+    )
+    nextimageid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("image.id"), server_default=text("1")
+    )
+    imagerevisionid: Mapped[int] = mapped_column(
+        c.mediumint(8),
+        c.references("imagerevision.id", on_update="CASCADE"),
+        server_default=text("1"),
+    )
     RAM: Mapped[int] = mapped_column(c.mediumint(8), server_default=text("0"))
     procnumber: Mapped[int] = mapped_column(c.tinyint(5), server_default=text("1"))
     procspeed: Mapped[int] = mapped_column(c.smallint(5), server_default=text("0"))
@@ -48,11 +66,17 @@ class Computer(c.Base):
     privateIPaddress: Mapped[str | None] = mapped_column(c.varchar(15))
     eth0macaddress: Mapped[str | None] = mapped_column(c.varchar(17))
     eth1macaddress: Mapped[str | None] = mapped_column(c.varchar(17))
-    type: Mapped[str] = mapped_column(c.enum("blade", "lab", "virtualmachine"), server_default=text("'blade'"))
-    provisioningid: Mapped[int] = mapped_column(c.smallint(5), c.references("provisioning.id", on_update="CASCADE"))
+    type: Mapped[str] = mapped_column(
+        c.enum("blade", "lab", "virtualmachine"), server_default=text("'blade'")
+    )
+    provisioningid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("provisioning.id", on_update="CASCADE")
+    )
     drivetype: Mapped[str] = mapped_column(c.varchar(4), server_default=text("'hda'"))
     deleted: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("0"))
-    datedeleted: Mapped[datetime | None] = mapped_column(c.datetime_(), nullable=False, server_default=text("'0000-00-00 00:00:00'"))
+    datedeleted: Mapped[datetime | None] = mapped_column(
+        c.datetime_(), nullable=False, server_default=text("'0000-00-00 00:00:00'")
+    )
     notes: Mapped[str | None] = mapped_column(c.text())
     lastcheck: Mapped[datetime | None] = mapped_column(c.datetime_(), nullable=True)
     location: Mapped[str | None] = mapped_column(c.varchar(255))
@@ -63,7 +87,9 @@ class Computer(c.Base):
     host: Mapped[bytes | None] = mapped_column(c.blob())
     hostpub: Mapped[str | None] = mapped_column(c.mediumtext())
     vmtypeid: Mapped[int | None] = mapped_column(c.tinyint(3))
-    predictivemoduleid: Mapped[int] = mapped_column(c.smallint(5), c.references("module.id", on_update="CASCADE"), server_default=text("9"))
+    predictivemoduleid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("module.id", on_update="CASCADE"), server_default=text("9")
+    )
 
 
 class VMHost(c.Base):
@@ -74,7 +100,9 @@ class VMHost(c.Base):
     )
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
     computerid: Mapped[int] = mapped_column(c.smallint(5), c.references("computer.id"))
-    vmprofileid: Mapped[int] = mapped_column(c.smallint(5), c.references("vmprofile.id", on_update="CASCADE"))
+    vmprofileid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("vmprofile.id", on_update="CASCADE")
+    )
 
 
 class VMProfile(c.Base):
@@ -92,15 +120,21 @@ class VMProfile(c.Base):
     resourcepath: Mapped[str | None] = mapped_column(c.varchar(256))
     folderpath: Mapped[str | None] = mapped_column(c.varchar(256))
     repositorypath: Mapped[str | None] = mapped_column(c.varchar(128))
-    repositoryimagetypeid: Mapped[int] = mapped_column(c.smallint(5), c.references("imagetype.id", on_update="CASCADE"), server_default=text("1"))
+    repositoryimagetypeid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("imagetype.id", on_update="CASCADE"), server_default=text("1")
+    )
     datastorepath: Mapped[str] = mapped_column(c.varchar(128))
-    datastoreimagetypeid: Mapped[int] = mapped_column(c.smallint(5), c.references("imagetype.id", on_update="CASCADE"), server_default=text("1"))
+    datastoreimagetypeid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("imagetype.id", on_update="CASCADE"), server_default=text("1")
+    )
     vmpath: Mapped[str | None] = mapped_column(c.varchar(128))
     virtualswitch0: Mapped[str] = mapped_column(c.varchar(80), server_default=text("'VMnet0'"))
     virtualswitch1: Mapped[str] = mapped_column(c.varchar(80), server_default=text("'VMnet2'"))
     virtualswitch2: Mapped[str | None] = mapped_column(c.varchar(80))
     virtualswitch3: Mapped[str | None] = mapped_column(c.varchar(80))
-    vmdisk: Mapped[str] = mapped_column(c.enum("dedicated", "shared"), server_default=text("'dedicated'"))
+    vmdisk: Mapped[str] = mapped_column(
+        c.enum("dedicated", "shared"), server_default=text("'dedicated'")
+    )
     username: Mapped[str | None] = mapped_column(c.varchar(80))
     password: Mapped[str | None] = mapped_column(c.varchar(256))
     secretid: Mapped[int | None] = mapped_column(c.smallint(5))
@@ -113,20 +147,18 @@ class VMProfile(c.Base):
 
 class Platform(c.Base):
     __tablename__ = "platform"
-    __table_args__ = (
-        c.unique_key("name", "name"),
-    )
+    __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.tinyint(3), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(20), server_default=text("''"))
 
 
 class NATHost(c.Base):
     __tablename__ = "nathost"
-    __table_args__ = (
-        c.unique_key("resourceid", "resourceid"),
-    )
+    __table_args__ = (c.unique_key("resourceid", "resourceid"),)
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
-    resourceid: Mapped[int] = mapped_column(c.mediumint(8), c.references("resource.id", on_update="CASCADE"))
+    resourceid: Mapped[int] = mapped_column(
+        c.mediumint(8), c.references("resource.id", on_update="CASCADE")
+    )
     publicIPaddress: Mapped[str] = mapped_column(c.varchar(15))
     internalIPaddress: Mapped[str | None] = mapped_column(c.varchar(15))
 
@@ -138,7 +170,9 @@ class NATHostComputerMap(c.Base):
         c.key("nathostid", "nathostid"),
     )
     __mapper_args__ = {"primary_key": ["computerid", "nathostid"]}
-    nathostid: Mapped[int] = mapped_column(c.smallint(5), c.references("nathost.id", on_update="CASCADE", on_delete="CASCADE"))
+    nathostid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("nathost.id", on_update="CASCADE", on_delete="CASCADE")
+    )
     computerid: Mapped[int] = mapped_column(c.smallint(5), c.references("computer.id"))
 
 
@@ -152,10 +186,16 @@ class NATPort(c.Base):
         c.unique_key("reservationid_connectmethodportid", "reservationid", "connectmethodportid"),
     )
     __mapper_args__ = {"primary_key": ["nathostid", "publicport"]}
-    reservationid: Mapped[int] = mapped_column(c.mediumint(8), c.references("reservation.id", on_delete="CASCADE"))
-    nathostid: Mapped[int] = mapped_column(c.smallint(5), c.references("nathost.id", on_update="CASCADE"))
+    reservationid: Mapped[int] = mapped_column(
+        c.mediumint(8), c.references("reservation.id", on_delete="CASCADE")
+    )
+    nathostid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("nathost.id", on_update="CASCADE")
+    )
     publicport: Mapped[int] = mapped_column(c.smallint(5))
-    connectmethodportid: Mapped[int] = mapped_column(c.tinyint(3), c.references("connectmethodport.id", on_update="CASCADE"))
+    connectmethodportid: Mapped[int] = mapped_column(
+        c.tinyint(3), c.references("connectmethodport.id", on_update="CASCADE")
+    )
 
 
 class NATLog(c.Base):
@@ -164,11 +204,34 @@ class NATLog(c.Base):
         c.key("logid", "sublogid"),
         c.key("nathostid", "nathostresourceid"),
         c.key("nathostresourceid", "nathostresourceid"),
-        c.unique_key("sublogid", "sublogid", "nathostresourceid", "publicIPaddress", "publicport", "internalIPaddress", "internalport", "protocol"),
+        c.unique_key(
+            "sublogid",
+            "sublogid",
+            "nathostresourceid",
+            "publicIPaddress",
+            "publicport",
+            "internalIPaddress",
+            "internalport",
+            "protocol",
+        ),
     )
-    __mapper_args__ = {"primary_key": ["sublogid", "nathostresourceid", "publicIPaddress", "publicport", "internalIPaddress", "internalport", "protocol"]}
-    sublogid: Mapped[int] = mapped_column(c.integer(10), c.references("sublog.id", on_update="CASCADE"))
-    nathostresourceid: Mapped[int] = mapped_column(c.mediumint(8), c.references("resource.id", on_update="CASCADE"))
+    __mapper_args__ = {
+        "primary_key": [
+            "sublogid",
+            "nathostresourceid",
+            "publicIPaddress",
+            "publicport",
+            "internalIPaddress",
+            "internalport",
+            "protocol",
+        ]
+    }
+    sublogid: Mapped[int] = mapped_column(
+        c.integer(10), c.references("sublog.id", on_update="CASCADE")
+    )
+    nathostresourceid: Mapped[int] = mapped_column(
+        c.mediumint(8), c.references("resource.id", on_update="CASCADE")
+    )
     publicIPaddress: Mapped[str] = mapped_column(c.varchar(15))
     publicport: Mapped[int] = mapped_column(c.smallint(5))
     internalIPaddress: Mapped[str | None] = mapped_column(c.varchar(15))

@@ -17,18 +17,20 @@ class ComputerLoadLog(c.Base):
         c.key("reservationid", "reservationid"),
     )
     id: Mapped[int] = mapped_column(c.integer(10), primary_key=True)
-    reservationid: Mapped[int] = mapped_column(c.mediumint(8), c.references("reservation.id", on_delete="CASCADE"))
+    reservationid: Mapped[int] = mapped_column(
+        c.mediumint(8), c.references("reservation.id", on_delete="CASCADE")
+    )
     computerid: Mapped[int] = mapped_column(c.smallint(8), c.references("computer.id"))
-    loadstateid: Mapped[int] = mapped_column(c.smallint(8), c.references("computerloadstate.id", on_update="CASCADE"))
+    loadstateid: Mapped[int] = mapped_column(
+        c.smallint(8), c.references("computerloadstate.id", on_update="CASCADE")
+    )
     timestamp: Mapped[datetime | None] = mapped_column(c.datetime_(), nullable=True)
     additionalinfo: Mapped[str | None] = mapped_column(c.text())
 
 
 class ComputerLoadState(c.Base):
     __tablename__ = "computerloadstate"
-    __table_args__ = (
-        c.unique_key("loadstatename", "loadstatename"),
-    )
+    __table_args__ = (c.unique_key("loadstatename", "loadstatename"),)
     id: Mapped[int] = mapped_column(c.smallint(8), primary_key=True)
     loadstatename: Mapped[str] = mapped_column(c.varchar(24))
     prettyname: Mapped[str | None] = mapped_column(c.varchar(50))
@@ -43,6 +45,10 @@ class ComputerLoadFlow(c.Base):
         c.key("type", "type"),
     )
     __mapper_args__ = {"primary_key": ["computerloadstateid", "nextstateid", "type"]}
-    computerloadstateid: Mapped[int] = mapped_column(c.smallint(8), c.references("computerloadstate.id", on_update="CASCADE"))
-    nextstateid: Mapped[int | None] = mapped_column(c.smallint(8), c.references("computerloadstate.id", on_update="CASCADE"))
+    computerloadstateid: Mapped[int] = mapped_column(
+        c.smallint(8), c.references("computerloadstate.id", on_update="CASCADE")
+    )
+    nextstateid: Mapped[int | None] = mapped_column(
+        c.smallint(8), c.references("computerloadstate.id", on_update="CASCADE")
+    )
     type: Mapped[str | None] = mapped_column(c.enum("blade", "lab", "virtualmachine"))

@@ -21,13 +21,19 @@ class User(c.Base):
     id: Mapped[int] = mapped_column(c.mediumint(8), primary_key=True)
     uid: Mapped[int | None] = mapped_column(c.integer(10))
     unityid: Mapped[str] = mapped_column(c.varchar(80), server_default=text("''"))
-    affiliationid: Mapped[int] = mapped_column(c.mediumint(8), c.references("affiliation.id", on_update="CASCADE"), server_default=text("1"))
+    affiliationid: Mapped[int] = mapped_column(
+        c.mediumint(8),
+        c.references("affiliation.id", on_update="CASCADE"),
+        server_default=text("1"),
+    )
     firstname: Mapped[str] = mapped_column(c.varchar(20), server_default=text("''"))
     lastname: Mapped[str] = mapped_column(c.varchar(25), server_default=text("''"))
     preferredname: Mapped[str | None] = mapped_column(c.varchar(25))
     email: Mapped[str] = mapped_column(c.varchar(80))
     emailnotices: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("1"))
-    IMtypeid: Mapped[int | None] = mapped_column(c.tinyint(3), c.references("IMtype.id", on_update="CASCADE", on_delete="SET NULL"))
+    IMtypeid: Mapped[int | None] = mapped_column(
+        c.tinyint(3), c.references("IMtype.id", on_update="CASCADE", on_delete="SET NULL")
+    )
     IMid: Mapped[str | None] = mapped_column(c.varchar(80))
     adminlevelid: Mapped[int] = mapped_column(c.tinyint(3), server_default=text("1"))
     width: Mapped[int] = mapped_column(c.smallint(4), server_default=text("1024"))
@@ -39,7 +45,9 @@ class User(c.Base):
     mapserial: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("0"))
     rdpport: Mapped[int | None] = mapped_column(c.smallint(5))
     showallgroups: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("0"))
-    lastupdated: Mapped[datetime | None] = mapped_column(c.datetime_(), nullable=False, server_default=text("'0000-00-00 00:00:00'"))
+    lastupdated: Mapped[datetime | None] = mapped_column(
+        c.datetime_(), nullable=False, server_default=text("'0000-00-00 00:00:00'")
+    )
     validated: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("1"))
     usepublickeys: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("0"))
     sshpublickeys: Mapped[str | None] = mapped_column(c.text())
@@ -47,9 +55,7 @@ class User(c.Base):
 
 class Affiliation(c.Base):
     __tablename__ = "affiliation"
-    __table_args__ = (
-        c.unique_key("name", "name"),
-    )
+    __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.mediumint(8), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(40))
     shibname: Mapped[str | None] = mapped_column(c.varchar(60))
@@ -70,9 +76,15 @@ class UserGroup(c.Base):
     )
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(60))
-    affiliationid: Mapped[int | None] = mapped_column(c.mediumint(8), c.references("affiliation.id", on_update="CASCADE"))
-    ownerid: Mapped[int | None] = mapped_column(c.mediumint(8), c.references("user.id", on_update="CASCADE"))
-    editusergroupid: Mapped[int | None] = mapped_column(c.smallint(5), c.references("usergroup.id", on_update="CASCADE", on_delete="SET NULL"))
+    affiliationid: Mapped[int | None] = mapped_column(
+        c.mediumint(8), c.references("affiliation.id", on_update="CASCADE")
+    )
+    ownerid: Mapped[int | None] = mapped_column(
+        c.mediumint(8), c.references("user.id", on_update="CASCADE")
+    )
+    editusergroupid: Mapped[int | None] = mapped_column(
+        c.smallint(5), c.references("usergroup.id", on_update="CASCADE", on_delete="SET NULL")
+    )
     custom: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("0"))
     courseroll: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("0"))
     initialmaxtime: Mapped[int] = mapped_column(c.mediumint(8), server_default=text("240"))
@@ -83,26 +95,32 @@ class UserGroup(c.Base):
 
 class UserGroupMember(c.Base):
     __tablename__ = "usergroupmembers"
-    __table_args__ = (
-        c.key("usergroupid", "usergroupid"),
+    __table_args__ = (c.key("usergroupid", "usergroupid"),)
+    userid: Mapped[int] = mapped_column(
+        c.mediumint(8),
+        c.references("user.id", on_update="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        server_default=text("0"),
     )
-    userid: Mapped[int] = mapped_column(c.mediumint(8), c.references("user.id", on_update="CASCADE"), primary_key=True, autoincrement=False, server_default=text("0"))
-    usergroupid: Mapped[int] = mapped_column(c.smallint(5), c.references("usergroup.id", on_update="CASCADE", on_delete="CASCADE"), primary_key=True, autoincrement=False, server_default=text("0"))
+    usergroupid: Mapped[int] = mapped_column(
+        c.smallint(5),
+        c.references("usergroup.id", on_update="CASCADE", on_delete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        server_default=text("0"),
+    )
 
 
 class IMtype(c.Base):
     __tablename__ = "IMtype"
-    __table_args__ = (
-        c.unique_key("name", "name"),
-    )
+    __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.tinyint(3), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(20), server_default=text("''"))
 
 
 class AdminLevel(c.Base):
     __tablename__ = "adminlevel"
-    __table_args__ = (
-        c.unique_key("name", "name"),
-    )
+    __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.tinyint(3), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(10), server_default=text("''"))

@@ -12,18 +12,14 @@ from vcld.schema import columns as c
 
 class State(c.Base):
     __tablename__ = "state"
-    __table_args__ = (
-        c.unique_key("name", "name"),
-    )
+    __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.tinyint(3), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(20), server_default=text("''"))
 
 
 class Module(c.Base):
     __tablename__ = "module"
-    __table_args__ = (
-        c.unique_key("name", "name"),
-    )
+    __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(30))
     prettyname: Mapped[str] = mapped_column(c.varchar(70))
@@ -40,16 +36,26 @@ class Provisioning(c.Base):
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(30))
     prettyname: Mapped[str] = mapped_column(c.varchar(70))
-    moduleid: Mapped[int] = mapped_column(c.smallint(5), c.references("module.id", on_update="CASCADE"))
+    moduleid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("module.id", on_update="CASCADE")
+    )
 
 
 class ProvisioningOSInstallType(c.Base):
     __tablename__ = "provisioningOSinstalltype"
-    __table_args__ = (
-        c.key("OSinstalltypeid", "OSinstalltypeid"),
+    __table_args__ = (c.key("OSinstalltypeid", "OSinstalltypeid"),)
+    provisioningid: Mapped[int] = mapped_column(
+        c.smallint(5),
+        c.references("provisioning.id", on_update="CASCADE", on_delete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
     )
-    provisioningid: Mapped[int] = mapped_column(c.smallint(5), c.references("provisioning.id", on_update="CASCADE", on_delete="CASCADE"), primary_key=True, autoincrement=False)
-    OSinstalltypeid: Mapped[int] = mapped_column(c.tinyint(3), c.references("OSinstalltype.id", on_update="CASCADE", on_delete="CASCADE"), primary_key=True, autoincrement=False)
+    OSinstalltypeid: Mapped[int] = mapped_column(
+        c.tinyint(3),
+        c.references("OSinstalltype.id", on_update="CASCADE", on_delete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    )
 
 
 class ManagementNode(c.Base):
@@ -64,18 +70,32 @@ class ManagementNode(c.Base):
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
     IPaddress: Mapped[str] = mapped_column(c.varchar(15), server_default=text("''"))
     hostname: Mapped[str] = mapped_column(c.varchar(50), server_default=text("''"))
-    ownerid: Mapped[int] = mapped_column(c.mediumint(8), c.references("user.id", on_update="CASCADE"), server_default=text("1"))
-    stateid: Mapped[int] = mapped_column(c.tinyint(3), c.references("state.id", on_update="CASCADE"), server_default=text("0"))
-    lastcheckin: Mapped[datetime | None] = mapped_column(c.timestamp(), nullable=True, server_default=text("'0000-00-00 00:00:00'"))
+    ownerid: Mapped[int] = mapped_column(
+        c.mediumint(8), c.references("user.id", on_update="CASCADE"), server_default=text("1")
+    )
+    stateid: Mapped[int] = mapped_column(
+        c.tinyint(3), c.references("state.id", on_update="CASCADE"), server_default=text("0")
+    )
+    lastcheckin: Mapped[datetime | None] = mapped_column(
+        c.timestamp(), nullable=True, server_default=text("'0000-00-00 00:00:00'")
+    )
     checkininterval: Mapped[int] = mapped_column(c.tinyint(3), server_default=text("12"))
     installpath: Mapped[str] = mapped_column(c.varchar(100), server_default=text("'/install'"))
     imagelibenable: Mapped[int] = mapped_column(c.tinyint(1), server_default=text("0"))
-    imagelibgroupid: Mapped[int | None] = mapped_column(c.smallint(5), c.references("resourcegroup.id", on_update="CASCADE", on_delete="SET NULL"))
-    imagelibuser: Mapped[str | None] = mapped_column(c.varchar(20), server_default=text("'vclstaff'"))
-    imagelibkey: Mapped[str | None] = mapped_column(c.varchar(100), server_default=text("'/etc/vcl/imagelib.key'"))
+    imagelibgroupid: Mapped[int | None] = mapped_column(
+        c.smallint(5), c.references("resourcegroup.id", on_update="CASCADE", on_delete="SET NULL")
+    )
+    imagelibuser: Mapped[str | None] = mapped_column(
+        c.varchar(20), server_default=text("'vclstaff'")
+    )
+    imagelibkey: Mapped[str | None] = mapped_column(
+        c.varchar(100), server_default=text("'/etc/vcl/imagelib.key'")
+    )
     keys: Mapped[str | None] = mapped_column(c.varchar(1024))
     sshport: Mapped[int] = mapped_column(c.smallint(5), server_default=text("22"))
-    publicIPconfiguration: Mapped[str] = mapped_column(c.enum("dynamicDHCP", "manualDHCP", "static"), server_default=text("'dynamicDHCP'"))
+    publicIPconfiguration: Mapped[str] = mapped_column(
+        c.enum("dynamicDHCP", "manualDHCP", "static"), server_default=text("'dynamicDHCP'")
+    )
     publicSubnetMask: Mapped[str | None] = mapped_column(c.varchar(56))
     publicDefaultGateway: Mapped[str | None] = mapped_column(c.varchar(56))
     publicDNSserver: Mapped[str | None] = mapped_column(c.varchar(56))
@@ -87,12 +107,12 @@ class ManagementNode(c.Base):
 
 class Variable(c.Base):
     __tablename__ = "variable"
-    __table_args__ = (
-        c.unique_key("name", "name"),
-    )
+    __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(128))
-    serialization: Mapped[str] = mapped_column(c.enum("none", "yaml", "phpserialize"), server_default=text("'none'"))
+    serialization: Mapped[str] = mapped_column(
+        c.enum("none", "yaml", "phpserialize"), server_default=text("'none'")
+    )
     value: Mapped[str] = mapped_column(c.longtext())
     setby: Mapped[str | None] = mapped_column(c.varchar(128))
     timestamp: Mapped[datetime | None] = mapped_column(c.datetime_(), nullable=False)
@@ -100,19 +120,17 @@ class Variable(c.Base):
 
 class Resource(c.Base):
     __tablename__ = "resource"
-    __table_args__ = (
-        c.unique_key("resourcetypeid", "resourcetypeid", "subid"),
-    )
+    __table_args__ = (c.unique_key("resourcetypeid", "resourcetypeid", "subid"),)
     id: Mapped[int] = mapped_column(c.mediumint(8), primary_key=True)
-    resourcetypeid: Mapped[int] = mapped_column(c.tinyint(5), c.references("resourcetype.id", on_update="CASCADE"), server_default=text("0"))
+    resourcetypeid: Mapped[int] = mapped_column(
+        c.tinyint(5), c.references("resourcetype.id", on_update="CASCADE"), server_default=text("0")
+    )
     subid: Mapped[int] = mapped_column(c.mediumint(8), server_default=text("0"))
 
 
 class ResourceType(c.Base):
     __tablename__ = "resourcetype"
-    __table_args__ = (
-        c.unique_key("name", "name"),
-    )
+    __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.tinyint(5), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(50), server_default=text("''"))
 
@@ -125,17 +143,31 @@ class ResourceGroup(c.Base):
     )
     id: Mapped[int] = mapped_column(c.smallint(5), primary_key=True)
     name: Mapped[str] = mapped_column(c.varchar(60), server_default=text("''"))
-    ownerusergroupid: Mapped[int] = mapped_column(c.smallint(5), c.references("usergroup.id", on_update="CASCADE"), server_default=text("39"))
-    resourcetypeid: Mapped[int] = mapped_column(c.tinyint(3), c.references("resourcetype.id", on_update="CASCADE"), server_default=text("0"))
+    ownerusergroupid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("usergroup.id", on_update="CASCADE"), server_default=text("39")
+    )
+    resourcetypeid: Mapped[int] = mapped_column(
+        c.tinyint(3), c.references("resourcetype.id", on_update="CASCADE"), server_default=text("0")
+    )
 
 
 class ResourceGroupMember(c.Base):
     __tablename__ = "resourcegroupmembers"
-    __table_args__ = (
-        c.key("resourcegroupid", "resourcegroupid"),
+    __table_args__ = (c.key("resourcegroupid", "resourcegroupid"),)
+    resourceid: Mapped[int] = mapped_column(
+        c.mediumint(8),
+        c.references("resource.id", on_update="CASCADE", on_delete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        server_default=text("0"),
     )
-    resourceid: Mapped[int] = mapped_column(c.mediumint(8), c.references("resource.id", on_update="CASCADE", on_delete="CASCADE"), primary_key=True, autoincrement=False, server_default=text("0"))
-    resourcegroupid: Mapped[int] = mapped_column(c.smallint(5), c.references("resourcegroup.id", on_update="CASCADE", on_delete="CASCADE"), primary_key=True, autoincrement=False, server_default=text("0"))
+    resourcegroupid: Mapped[int] = mapped_column(
+        c.smallint(5),
+        c.references("resourcegroup.id", on_update="CASCADE", on_delete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        server_default=text("0"),
+    )
 
 
 class ResourceMap(c.Base):
@@ -145,20 +177,40 @@ class ResourceMap(c.Base):
         c.key("resourcetypeid1", "resourcetypeid1"),
         c.key("resourcetypeid2", "resourcetypeid2"),
     )
-    resourcegroupid1: Mapped[int] = mapped_column(c.smallint(5), c.references("resourcegroup.id", on_update="CASCADE", on_delete="CASCADE"), primary_key=True, autoincrement=False, server_default=text("0"))
-    resourcetypeid1: Mapped[int] = mapped_column(c.tinyint(3), c.references("resourcetype.id", on_update="CASCADE"), server_default=text("13"))
-    resourcegroupid2: Mapped[int] = mapped_column(c.smallint(5), c.references("resourcegroup.id", on_update="CASCADE", on_delete="CASCADE"), primary_key=True, autoincrement=False, server_default=text("0"))
-    resourcetypeid2: Mapped[int] = mapped_column(c.tinyint(3), c.references("resourcetype.id", on_update="CASCADE"), server_default=text("12"))
+    resourcegroupid1: Mapped[int] = mapped_column(
+        c.smallint(5),
+        c.references("resourcegroup.id", on_update="CASCADE", on_delete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        server_default=text("0"),
+    )
+    resourcetypeid1: Mapped[int] = mapped_column(
+        c.tinyint(3),
+        c.references("resourcetype.id", on_update="CASCADE"),
+        server_default=text("13"),
+    )
+    resourcegroupid2: Mapped[int] = mapped_column(
+        c.smallint(5),
+        c.references("resourcegroup.id", on_update="CASCADE", on_delete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        server_default=text("0"),
+    )
+    resourcetypeid2: Mapped[int] = mapped_column(
+        c.tinyint(3),
+        c.references("resourcetype.id", on_update="CASCADE"),
+        server_default=text("12"),
+    )
 
 
 class CryptKey(c.Base):
     __tablename__ = "cryptkey"
-    __table_args__ = (
-        c.unique_key("hostid", "hostid", "hosttype"),
-    )
+    __table_args__ = (c.unique_key("hostid", "hostid", "hosttype"),)
     id: Mapped[int] = mapped_column(c.smallint(6), primary_key=True)
     hostid: Mapped[int] = mapped_column(c.smallint(6))
-    hosttype: Mapped[str] = mapped_column(c.enum("managementnode", "web"), server_default=text("'managementnode'"))
+    hosttype: Mapped[str] = mapped_column(
+        c.enum("managementnode", "web"), server_default=text("'managementnode'")
+    )
     pubkey: Mapped[str] = mapped_column(c.varchar(1000))
     algorithm: Mapped[str] = mapped_column(c.varchar(80))
     algorithmoption: Mapped[str] = mapped_column(c.varchar(255))
@@ -172,7 +224,9 @@ class CryptSecret(c.Base):
         c.key("secretid", "secretid"),
     )
     id: Mapped[int] = mapped_column(c.mediumint(8), primary_key=True)
-    cryptkeyid: Mapped[int] = mapped_column(c.smallint(5), c.references("cryptkey.id", on_delete="CASCADE"))
+    cryptkeyid: Mapped[int] = mapped_column(
+        c.smallint(5), c.references("cryptkey.id", on_delete="CASCADE")
+    )
     secretid: Mapped[int] = mapped_column(c.smallint(5))
     cryptsecret: Mapped[str] = mapped_column(c.varchar(1000))
     algorithm: Mapped[str] = mapped_column(c.varchar(80))

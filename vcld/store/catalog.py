@@ -1,0 +1,90 @@
+"""Names and ids that differ between sites, read once and inherited by every worker.
+
+State, load state and module ids are not the same everywhere: resolve by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from vcld.errors import SchemaError
+from vcld.schema.models import ComputerLoadState, State, Variable
+
+#: Built-in values of the timings, in seconds (``ignore_connections_gte``: minutes);
+#: VCL daemon specification §11.2.
+TIMINGS: Mapping[str, int] = {
+    "acknowledgetimeout": 900,
+    "initialconnecttimeout": 900,
+    "reconnecttimeout": 900,
+    "general_end_notice_first": 600,
+    "general_end_notice_second": 300,
+    "ignore_connections_gte": 1440,
+    "general_inuse_check": 300,
+    "server_inuse_check": 300,
+    "cluster_inuse_check": 300,
+}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """States, load states and variables as of one moment."""
+
+    state_ids: Mapping[str, int]
+    loadstate_ids: Mapping[str, int]
+    variables: Mapping[str, str]
+
+    @property
+    def state_names(self) -> Mapping[int, str]:
+        return {id_: name for name, id_ in self.state_ids.items()}
+
+    def state_id(self, name: str) -> int:
+        """The id of a state.
+
+        Raises:
+            SchemaError: the site's ``state`` table has no such row.
+        """
+        try:
+            return self.state_ids[name]
+        except KeyError:
+            msg = f"the state table has no row {name!r}; see 'vcld db check'"
+            raise SchemaError(msg) from None
+
+    def states(self, names: Iterable[str]) -> list[int]:
+        """Ids of those of the named states that the site has."""
+        return [self.state_ids[name] for name in names if name in self.state_ids]
+
+    def timing(self, name: str, affiliation: str | None = None) -> int:
+        """A time limit of the site: for the affiliation, else for all, else built in.
+
+        0 and nonsense count as not set (VCL daemon specification §11.2).
+        """
+        for key in (f"{name}|{affiliation}", name):
+            value = self.variables.get(key, "").strip()
+            if value.isdecimal() and int(value) > 0:
+                return int(value)
+        return TIMINGS[name]
+
+
+def load_catalog(connection: Connection) -> Catalog:
+    """Read the names anew. Message texts are left out: they are looked up when one is sent."""
+    states = connection.execute(sa.select(State.name, State.id))
+    loadstates = connection.execute(
+        sa.select(ComputerLoadState.loadstatename, ComputerLoadState.id)
+    )
+    return Catalog(
+        {name: id_ for name, id_ in states},
+        {name: id_ for name, id_ in loadstates},
+        load_variables(connection),
+    )
+
+
+def load_variables(connection: Connection) -> dict[str, str]:
+    """The site's variables by name, without the texts of messages."""
+    query = sa.select(Variable.name, Variable.value).where(
+        Variable.name.not_like("usermessage|%"), Variable.name.not_like("adminmessage|%")
+    )
+    return {name: value for name, value in connection.execute(query)}

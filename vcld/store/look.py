@@ -1,0 +1,310 @@
+"""The supervisor's look: one query that returns only what must be acted on now.
+
+It costs the same with 50 or 50,000 requests that sleep: every branch starts from an index
+on the few rows that can matter. The branches find candidates; ``vcld.schedule.decide``
+has the last word on each.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.elements import ColumnElement
+
+from vcld import schedule
+from vcld.schema.models import (
+    BlockRequest,
+    BlockTime,
+    ChangeLog,
+    ManagementNode,
+    Request,
+    Reservation,
+    ServerRequest,
+    State,
+    Variable,
+)
+from vcld.schema.own import Claim, Daemon
+from vcld.schema.sqltime import after_site_now, site_now, utc_now
+from vcld.store.catalog import Catalog
+
+#: Block times are prepared this long before they start (VCL daemon specification §4.2).
+BLOCK_AHEAD_SECONDS = 360 * 60
+
+
+class Finding(enum.IntEnum):
+    """Why a reservation was found; the order is that of urgency."""
+
+    #: The node's own row, always there.
+    NODE = 0
+    #: A worker's request was changed, deleted or taken over: tell the worker.
+    CHANGED = 1
+    #: A claim whose reservation is gone.
+    GONE = 2
+    #: A waiting claim's time or event has come.
+    WAKE = 3
+    #: A user waits for this.
+    USER = 4
+    #: A running session is to be looked at.
+    SESSION = 5
+    #: Loads nobody waits for: reload, maintenance, loads in advance.
+    BACKGROUND = 6
+    #: A finished request may be removed.
+    FINISHED = 7
+    #: A state that no management node processes.
+    UNKNOWN = 8
+    #: Pending, but nobody works on it.
+    STRAY = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    finding: Finding
+    requestid: int
+    reservationid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look saw."""
+
+    checkininterval_seconds: int
+    #: False: another daemon has taken this node's place.
+    is_ours: bool
+    messages_need_validating: bool
+    blocks_due: bool
+    found: tuple[Found, ...]
+
+
+class Looker:
+    """Builds the query for one management node once and runs it often."""
+
+    def __init__(self, catalog: Catalog, managementnodeid: int, daemon: str) -> None:
+        self._catalog = catalog
+        self._node = managementnodeid
+        self._daemon = daemon
+        self._query = self._build()
+
+    def look(self, connection: Connection, *, limit: int) -> Look:
+        """Look once. ``limit`` bounds the reservations returned, most urgent first."""
+        rows = connection.execute(self._query, {"row_limit": limit + 1}).all()
+        if not rows or rows[0].finding != Finding.NODE:
+            return Look(
+                checkininterval_seconds=12,
+                is_ours=False,
+                messages_need_validating=False,
+                blocks_due=False,
+                found=(),
+            )
+        flags = rows[0].reservationid
+        return Look(
+            checkininterval_seconds=rows[0].requestid,
+            is_ours=bool(flags & 1),
+            messages_need_validating=bool(flags & 2),
+            blocks_due=bool(flags & 4),
+            found=tuple(Found(Finding(row.finding), *row[1:3]) for row in rows[1:]),
+        )
+
+    def _build(self) -> sa.Select[tuple[int, int, int]]:
+        found = sa.union_all(
+            self._node_row(),
+            *self._claims(),
+            self._starting(schedule.LOAD_STATES & {"new"}, Finding.USER),
+            self._starting(
+                (schedule.LOAD_STATES | {"tomaintenance"}) - {"new"}, Finding.BACKGROUND
+            ),
+            self._preloading(),
+            self._immediate(),
+            self._ending(),
+            self._polling(),
+            *self._finished(),
+            self._unknown(),
+            self._stray(),
+        ).subquery("found")
+        return (
+            sa.select(found.c.finding, found.c.requestid, found.c.reservationid)
+            .order_by(found.c.finding, found.c.requestid, found.c.reservationid)
+            .limit(sa.bindparam("row_limit", type_=sa.Integer()))
+        )
+
+    def _node_row(self) -> sa.Select[tuple[int, int, int]]:
+        ours = sa.exists().where(
+            Daemon.managementnodeid == self._node, Daemon.daemon == self._daemon
+        )
+        message = sa.exists().where(Variable.name == "usermessage_needs_validating")
+        flags = (
+            sa.case((ours, 1), else_=0)
+            + sa.case((message, 2), else_=0)
+            + sa.case((blocks_due(self._node), 4), else_=0)
+        )
+        return sa.select(
+            sa.literal_column(str(int(Finding.NODE))).label("finding"),
+            ManagementNode.checkininterval.label("requestid"),
+            flags.label("reservationid"),
+        ).where(ManagementNode.id == self._node)
+
+    def _claims(self) -> list[sa.Select[tuple[int, int, int]]]:
+        now, last = aliased(State), aliased(State)
+        untouched = sa.or_(
+            sa.and_(now.name == "pending", last.name == Claim.state),
+            sa.and_(now.name == Claim.state, last.name == Claim.laststate),
+        )
+        acknowledged = sa.and_(
+            Claim.wake_on == "acknowledge",
+            Reservation.remoteIP.is_not(None),
+            Reservation.remoteIP != "",
+        )
+        joined = (
+            sa.join(Claim, Reservation, Reservation.id == Claim.reservationid, isouter=True)
+            .join(Request, Request.id == Reservation.requestid, isouter=True)
+            .join(now, now.id == Request.stateid, isouter=True)
+            .join(last, last.id == Request.laststateid, isouter=True)
+        )
+        running, waiting = Claim.phase == "running", Claim.phase == "waiting"
+        gone = Reservation.id.is_(None)
+        due = Claim.next_at <= utc_now()
+        rules = (
+            (Finding.CHANGED, running, sa.or_(gone, sa.not_(untouched), Claim.revoked == 1)),
+            (Finding.GONE, sa.not_(running), gone),
+            (
+                Finding.WAKE,
+                waiting,
+                sa.and_(sa.not_(gone), sa.or_(due, acknowledged, sa.not_(untouched))),
+            ),
+        )
+        return [
+            sa.select(
+                sa.literal_column(str(int(finding))).label("finding"),
+                Claim.requestid,
+                Claim.reservationid,
+            )
+            .select_from(joined)
+            .where(Claim.managementnodeid == self._node, phase, condition)
+            for finding, phase, condition in rules
+        ]
+
+    def _requests(
+        self, finding: Finding, *conditions: ColumnElement[bool]
+    ) -> sa.Select[tuple[int, int, int]]:
+        """Reservations of this node whose request meets the conditions and nobody holds."""
+        free = sa.or_(
+            Claim.reservationid.is_(None),
+            sa.and_(Claim.phase == "retry", Claim.next_at <= utc_now()),
+            sa.and_(Claim.phase == "retry", Claim.state != State.name),
+        )
+        return (
+            sa.select(
+                sa.literal_column(str(int(finding))).label("finding"),
+                Request.id.label("requestid"),
+                Reservation.id.label("reservationid"),
+            )
+            .select_from(Request)
+            .join(Reservation, Reservation.requestid == Request.id)
+            .join(State, State.id == Request.stateid)
+            .join(Claim, Claim.reservationid == Reservation.id, isouter=True)
+            .where(Reservation.managementnodeid == self._node, free, *conditions)
+        )
+
+    def _in(self, names: frozenset[str]) -> ColumnElement[bool]:
+        return Request.stateid.in_(self._catalog.states(sorted(names)))
+
+    def _starting(self, names: frozenset[str], finding: Finding) -> sa.Select[tuple[int, int, int]]:
+        due = Request.start < after_site_now(schedule.START_AHEAD_SECONDS)
+        return self._requests(finding, self._in(names), due)
+
+    def _preloading(self) -> sa.Select[tuple[int, int, int]]:
+        return self._requests(
+            Finding.BACKGROUND,
+            self._in(schedule.LOAD_STATES),
+            Request.preload == 0,
+            Request.start >= after_site_now(schedule.PRELOAD_FROM_SECONDS),
+            Request.start < after_site_now(schedule.PRELOAD_TO_SECONDS),
+        )
+
+    def _immediate(self) -> sa.Select[tuple[int, int, int]]:
+        return self._requests(Finding.USER, self._in(schedule.IMMEDIATE_STATES))
+
+    def _ending(self) -> sa.Select[tuple[int, int, int]]:
+        soon = Request.end < after_site_now(schedule.END_AHEAD_SECONDS)
+        return self._requests(Finding.SESSION, self._in(schedule.SESSION_STATES), soon)
+
+    def _polling(self) -> sa.Select[tuple[int, int, int]]:
+        newest_change = (
+            sa.select(sa.func.max(ChangeLog.timestamp))
+            .where(ChangeLog.logid == Request.logid, ChangeLog.remoteIP.is_not(None))
+            .correlate(Request)
+            .scalar_subquery()
+        )
+        is_server = sa.exists().where(ServerRequest.requestid == Request.id)
+        other = aliased(Reservation)
+        is_cluster = sa.exists().where(other.requestid == Request.id, other.id != Reservation.id)
+        age = sa.case(
+            (is_server, self._age("server_inuse_check")),
+            (is_cluster, self._age("cluster_inuse_check")),
+            else_=self._age("general_inuse_check"),
+        )
+        return self._requests(
+            Finding.SESSION,
+            self._in(schedule.SESSION_STATES),
+            Request.end >= after_site_now(schedule.END_AHEAD_SECONDS),
+            sa.or_(
+                Reservation.lastcheck.is_(None),
+                Reservation.lastcheck <= after_site_now(-age),
+                sa.and_(Reservation.lastcheck < newest_change, newest_change <= site_now()),
+            ),
+        )
+
+    def _age(self, name: str) -> int:
+        return schedule.check_age_seconds(self._catalog.timing(name))
+
+    def _finished(self) -> list[sa.Select[tuple[int, int, int]]]:
+        at_once = self._catalog.states(sorted(schedule.REMOVED_AT_ONCE))
+        past = Request.end <= after_site_now(-schedule.REMOVE_AFTER_SECONDS)
+        finished = self._in(schedule.FINISHED_STATES)
+        return [
+            self._requests(Finding.FINISHED, finished, Request.laststateid.in_(at_once)),
+            self._requests(Finding.FINISHED, finished, past, Request.laststateid.not_in(at_once)),
+        ]
+
+    def _unknown(self) -> sa.Select[tuple[int, int, int]]:
+        names = frozenset(self._catalog.state_ids) - schedule.KNOWN_STATES
+        return self._requests(Finding.UNKNOWN, self._in(names))
+
+    def _stray(self) -> sa.Select[tuple[int, int, int]]:
+        """Pending requests of which no node holds a claim and whose parent is ours."""
+        other = aliased(Reservation)
+        claim = aliased(Claim)
+        lower = sa.exists().where(other.requestid == Request.id, other.id < Reservation.id)
+        held = sa.exists().where(claim.requestid == Request.id)
+        pending = self._in(frozenset({"pending"}))
+        return self._requests(Finding.STRAY, pending, sa.not_(lower), sa.not_(held))
+
+
+def blocks_due(managementnodeid: int) -> ColumnElement[bool]:
+    """True when a block allocation of the node has something to be done."""
+    begins = sa.and_(
+        BlockTime.processed == 0,
+        BlockTime.skip == 0,
+        BlockTime.start < after_site_now(BLOCK_AHEAD_SECONDS),
+    )
+    times = sa.exists().where(
+        BlockTime.blockRequestid == BlockRequest.id,
+        sa.or_(begins, BlockTime.end < site_now()),
+    )
+    return sa.exists().where(
+        BlockRequest.managementnodeid == managementnodeid,
+        BlockRequest.status == "accepted",
+        sa.or_(times, BlockRequest.expireTime < site_now()),
+    )
+
+
+def order(found: Sequence[Found]) -> list[Found]:
+    """One entry per reservation, the most urgent finding of each, most urgent first."""
+    best: dict[int, Found] = {}
+    for item in sorted(found, key=lambda item: (item.finding, item.requestid)):
+        best.setdefault(item.reservationid, item)
+    return list(best.values())

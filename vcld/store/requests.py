@@ -1,0 +1,221 @@
+"""Requests: made by the daemon, removed by it, and competing for a computer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import aliased
+
+from vcld import schedule
+from vcld.schema.models import Request, Reservation, State, User, VcldSemaphore
+from vcld.schema.own import Claim
+from vcld.schema.sqltime import after_site_now, seconds_between, site_now
+from vcld.store.catalog import Catalog
+
+#: The user in whose name computers are reloaded.
+RELOAD_USER = "vclreload"
+
+
+def is_deleted(connection: Connection, requestid: int) -> bool:
+    """True when the web site has deleted the request or its row is gone (§6.5)."""
+    pair = find_pair(connection, requestid)
+    return pair is None or "deleted" in pair
+
+
+def find_pair(connection: Connection, requestid: int) -> tuple[str, str] | None:
+    """The names of the request's state and last state; None when it is gone."""
+    now, last = aliased(State), aliased(State)
+    row = connection.execute(
+        sa.select(now.name, last.name)
+        .select_from(Request)
+        .join(now, now.id == Request.stateid)
+        .join(last, last.id == Request.laststateid)
+        .where(Request.id == requestid)
+    ).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRequest:
+    """A request that the daemon makes, for one computer."""
+
+    state: str
+    laststate: str
+    computerid: int
+    imageid: int
+    imagerevisionid: int
+    managementnodeid: int
+    start_in_seconds: int
+    end_in_seconds: int
+    unityid: str = RELOAD_USER
+
+
+def insert(connection: Connection, catalog: Catalog, new: NewRequest) -> tuple[int, int]:
+    """Insert a request with one reservation (specification §6.3); return both ids."""
+    userid = (
+        sa.select(User.id)
+        .where(User.unityid == new.unityid)
+        .order_by(User.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    requestid = connection.execute(
+        sa.insert(Request).values(
+            stateid=catalog.state_id(new.state),
+            laststateid=catalog.state_id(new.laststate),
+            userid=userid,
+            forimaging=0,
+            test=0,
+            preload=0,
+            start=after_site_now(new.start_in_seconds),
+            end=after_site_now(new.end_in_seconds),
+            daterequested=site_now(),
+        )
+    ).inserted_primary_key
+    assert requestid is not None
+    reservationid = connection.execute(
+        sa.insert(Reservation).values(
+            requestid=requestid[0],
+            computerid=new.computerid,
+            imageid=new.imageid,
+            imagerevisionid=new.imagerevisionid,
+            managementnodeid=new.managementnodeid,
+            lastcheck=None,
+        )
+    ).inserted_primary_key
+    assert reservationid is not None
+    return requestid[0], reservationid[0]
+
+
+def delete_finished(connection: Connection, catalog: Catalog, requestids: Collection[int]) -> int:
+    """Remove finished requests; reservations and load log go with them by foreign key."""
+    finished = catalog.states(sorted(schedule.FINISHED_STATES))
+    ids = sorted(requestids)
+    gone = connection.execute(
+        sa.delete(Request).where(Request.id.in_(ids), Request.stateid.in_(finished))
+    )
+    return gone.rowcount
+
+
+def forget_claims(connection: Connection, reservationids: Collection[int]) -> None:
+    """Drop claims nobody works on: their reservations are gone or need no work."""
+    connection.execute(
+        sa.delete(Claim).where(
+            Claim.reservationid.in_(sorted(reservationids)), Claim.phase != "running"
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """Another reservation on the computer, as the competition sees it (§8.1 B)."""
+
+    requestid: int
+    reservationid: int
+    state: str
+    laststate: str
+    start_in_seconds: int
+    end_in_seconds: int
+    imagerevisionid: int
+    managementnodeid: int
+    #: Phase of the claim that somebody holds on it, None without.
+    claim_phase: str | None
+    claim_revoked: bool
+    #: A worker of it transfers an image or the like: it must not be stopped.
+    holds_semaphore: bool
+
+
+def find_rivals(connection: Connection, computerid: int, requestid: int) -> list[Rival]:
+    """All other requests that have a reservation on the computer, by request id."""
+    now, last = aliased(State), aliased(State)
+    semaphore = sa.exists().where(
+        VcldSemaphore.reservationid == Reservation.id, VcldSemaphore.expires > site_now()
+    )
+    rows = connection.execute(
+        sa.select(
+            Request.id.label("requestid"),
+            Reservation.id.label("reservationid"),
+            now.name.label("state"),
+            last.name.label("laststate"),
+            seconds_between(site_now(), Request.start).label("start_in"),
+            seconds_between(site_now(), Request.end).label("end_in"),
+            Reservation.imagerevisionid,
+            Reservation.managementnodeid,
+            Claim.phase,
+            Claim.revoked,
+            semaphore.label("semaphore"),
+        )
+        .select_from(Reservation)
+        .join(Request, Request.id == Reservation.requestid)
+        .join(now, now.id == Request.stateid)
+        .join(last, last.id == Request.laststateid)
+        .join(Claim, Claim.reservationid == Reservation.id, isouter=True)
+        .where(Reservation.computerid == computerid, Request.id != requestid)
+        .order_by(Request.id, Reservation.id)
+    )
+    return [
+        Rival(
+            requestid=row.requestid,
+            reservationid=row.reservationid,
+            state=row.state,
+            laststate=row.laststate,
+            start_in_seconds=row.start_in if row.start_in is not None else 0,
+            end_in_seconds=row.end_in if row.end_in is not None else 0,
+            imagerevisionid=row.imagerevisionid,
+            managementnodeid=row.managementnodeid,
+            claim_phase=row.phase,
+            claim_revoked=bool(row.revoked),
+            holds_semaphore=bool(row.semaphore),
+        )
+        for row in rows
+    ]
+
+
+def supersede(connection: Connection, catalog: Catalog, rival: Rival) -> bool:
+    """Complete a rival request and call its worker off. False when it changed meanwhile.
+
+    The rival's claim is marked revoked in the same transaction, so that nothing its worker
+    writes from now on counts; its daemon stops it.
+    """
+    ended = rival.laststate if rival.state == "pending" else rival.state
+    done = connection.execute(
+        sa.update(Request)
+        .where(
+            Request.id == rival.requestid,
+            Request.stateid == catalog.state_id(rival.state),
+            Request.laststateid == catalog.state_id(rival.laststate),
+        )
+        .values(stateid=catalog.state_id("complete"), laststateid=catalog.state_id(ended))
+    )
+    if done.rowcount != 1:
+        return False
+    connection.execute(
+        sa.update(Claim)
+        .where(Claim.requestid == rival.requestid, Claim.phase == "running")
+        .values(revoked=1)
+    )
+    connection.execute(
+        sa.delete(Claim).where(Claim.requestid == rival.requestid, Claim.phase != "running")
+    )
+    return True
+
+
+def set_preload(connection: Connection, requestid: int) -> None:
+    """Note that the computer was loaded in advance."""
+    connection.execute(sa.update(Request).where(Request.id == requestid).values(preload=1))
+
+
+def set_checkuser(connection: Connection, requestid: int, *, check: bool) -> None:
+    connection.execute(
+        sa.update(Request).where(Request.id == requestid).values(checkuser=int(check))
+    )
+
+
+def seconds_to_end(connection: Connection, requestid: int) -> int | None:
+    """Seconds until the request's end as it is now; None when it is gone."""
+    query = sa.select(seconds_between(site_now(), Request.end)).where(Request.id == requestid)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (row[0] or 0)

@@ -1,0 +1,225 @@
+"""Rows that hang on one reservation: password, accounts, addresses, connect methods, log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import aliased
+
+from vcld import snapshot
+from vcld.schema.models import (
+    OS,
+    Affiliation,
+    Computer,
+    ConnectMethod,
+    ConnectMethodMap,
+    ConnectMethodPort,
+    Log,
+    OSType,
+    Reservation,
+    ReservationAccount,
+    SubLog,
+    User,
+    UserGroupMember,
+)
+from vcld.schema.sqltime import site_now
+from vcld.store.snapshots import make_user
+
+
+def set_password(connection: Connection, reservationid: int, password: str) -> None:
+    """Keep the owner's password where the web site shows it."""
+    connection.execute(
+        sa.update(Reservation).where(Reservation.id == reservationid).values(pw=password)
+    )
+
+
+def set_remote_ip(connection: Connection, reservationid: int, address: str) -> None:
+    """Note the address the user really comes from."""
+    connection.execute(
+        sa.update(Reservation).where(Reservation.id == reservationid).values(remoteIP=address)
+    )
+
+
+def find_remote_ip(connection: Connection, reservationid: int) -> str | None:
+    """The address the user connects from; None until Connect was pressed."""
+    query = sa.select(Reservation.remoteIP).where(Reservation.id == reservationid)
+    return connection.scalar(query) or None
+
+
+def touch(connection: Connection, reservationids: Sequence[int]) -> None:
+    """Set ``lastcheck``: work goes on, or the session was looked at (§6.2)."""
+    old = sa.or_(Reservation.lastcheck.is_(None), Reservation.lastcheck <= site_now())
+    connection.execute(
+        sa.update(Reservation)
+        .where(Reservation.id.in_(sorted(reservationids)), old)
+        .values(lastcheck=site_now())
+    )
+
+
+def set_public_ip(connection: Connection, reservation: snapshot.Reservation, address: str) -> None:
+    """Store the computer's public address, and in the parent's ``sublog`` row."""
+    connection.execute(
+        sa.update(Computer).where(Computer.id == reservation.computer.id).values(IPaddress=address)
+    )
+
+
+def log_loaded(connection: Connection, logid: int | None) -> None:
+    """Note once when the computer was ready."""
+    if logid is not None:
+        connection.execute(
+            sa.update(Log).where(Log.id == logid, Log.loaded.is_(None)).values(loaded=site_now())
+        )
+
+
+def log_address(connection: Connection, logid: int | None, computerid: int, address: str) -> None:
+    """Keep the address in the request's ``sublog`` row of this computer."""
+    if logid is not None:
+        connection.execute(
+            sa.update(SubLog)
+            .where(SubLog.logid == logid, SubLog.computerid == computerid)
+            .values(IPaddress=address)
+        )
+
+
+def load_connect_methods(
+    connection: Connection, reservation: snapshot.Reservation
+) -> tuple[snapshot.ConnectMethod, ...]:
+    """The ways in which the image's users connect, by id.
+
+    A method applies by operating system type, operating system or image revision; a row for
+    the image revision wins over one for the operating system, that over one for its type.
+    """
+    rows = connection.execute(
+        sa.select(
+            ConnectMethod,
+            ConnectMethodMap.OSid,
+            ConnectMethodMap.imagerevisionid,
+            ConnectMethodMap.disabled,
+        )
+        .join(ConnectMethodMap, ConnectMethodMap.connectmethodid == ConnectMethod.id)
+        .join(OS, OS.name == reservation.image.os_name)
+        .join(OSType, OSType.name == OS.type)
+        .where(
+            ConnectMethodMap.autoprovisioned.is_(None),
+            sa.or_(
+                ConnectMethodMap.OStypeid == OSType.id,
+                ConnectMethodMap.OSid == OS.id,
+                ConnectMethodMap.imagerevisionid == reservation.imagerevision.id,
+            ),
+        )
+    ).all()
+    best: dict[int, tuple[int, Any]] = {}
+    for row in rows:
+        rank = 2 if row.imagerevisionid is not None else 1 if row.OSid is not None else 0
+        if row.id not in best or rank > best[row.id][0]:
+            best[row.id] = (rank, row)
+    if not best:
+        return ()
+    ports: dict[int, list[tuple[int, str]]] = {}
+    for method, port, protocol in connection.execute(
+        sa.select(
+            ConnectMethodPort.connectmethodid, ConnectMethodPort.port, ConnectMethodPort.protocol
+        )
+        .where(ConnectMethodPort.connectmethodid.in_(sorted(best)))
+        .order_by(ConnectMethodPort.id)
+    ):
+        ports.setdefault(method, []).append((port, protocol))
+    return tuple(
+        snapshot.ConnectMethod(
+            id=id_,
+            name=row.name,
+            description=row.description,
+            connecttext=row.connecttext,
+            servicename=row.servicename or None,
+            startupscript=row.startupscript or None,
+            disabled=bool(row.disabled),
+            ports=tuple(ports.get(id_, ())),
+        )
+        for id_, (_, row) in sorted(best.items())
+    )
+
+
+def load_other_users(
+    connection: Connection, reservation: snapshot.Reservation
+) -> tuple[tuple[snapshot.User, bool], ...]:
+    """Users beside the owner that a server request's groups let in: (user, root access)."""
+    server = reservation.request.server
+    if server is None:
+        return ()
+    found: dict[int, tuple[snapshot.User, bool]] = {}
+    for groupid, root in ((server.logingroupid, False), (server.admingroupid, True)):
+        if groupid is not None:
+            for user in _members(connection, groupid, reservation.managementnode):
+                found[user.id] = (user, root)
+    found.pop(reservation.request.user.id, None)
+    return tuple(found[id_] for id_ in sorted(found))
+
+
+def _members(
+    connection: Connection, groupid: int, node: snapshot.ManagementNode
+) -> list[snapshot.User]:
+    member = aliased(UserGroupMember)
+    names = (
+        "id",
+        "unityid",
+        "firstname",
+        "lastname",
+        "preferredname",
+        "email",
+        "emailnotices",
+        "uid",
+        "usepublickeys",
+        "sshpublickeys",
+    )
+    rows = connection.execute(
+        sa.select(
+            *(getattr(User, name).label(f"u_{name}") for name in names),
+            Affiliation.id.label("a_id"),
+            Affiliation.name.label("a_name"),
+            Affiliation.helpaddress.label("a_helpaddress"),
+            Affiliation.sitewwwaddress.label("a_sitewwwaddress"),
+        )
+        .join(member, member.userid == User.id)
+        .join(Affiliation, Affiliation.id == User.affiliationid)
+        .where(member.usergroupid == groupid)
+        .order_by(User.id)
+    )
+    users = []
+    for row in rows:
+        m = row._mapping
+        affiliation = snapshot.Affiliation(
+            id=m["a_id"],
+            name=m["a_name"],
+            helpaddress=m["a_helpaddress"],
+            sitewwwaddress=m["a_sitewwwaddress"],
+        )
+        users.append(make_user(m, affiliation, node))
+    return users
+
+
+def load_account_passwords(connection: Connection, reservationid: int) -> dict[int, str]:
+    """Passwords of the other users' accounts, by user id."""
+    rows = connection.execute(
+        sa.select(ReservationAccount.userid, ReservationAccount.password).where(
+            ReservationAccount.reservationid == reservationid
+        )
+    )
+    return {userid: password for userid, password in rows if password}
+
+
+def replace_accounts(
+    connection: Connection, reservationid: int, passwords: Mapping[int, str | None]
+) -> None:
+    """Make ``reservationaccounts`` hold exactly these users."""
+    connection.execute(
+        sa.delete(ReservationAccount).where(ReservationAccount.reservationid == reservationid)
+    )
+    if passwords:
+        rows = [
+            {"reservationid": reservationid, "userid": userid, "password": password}
+            for userid, password in sorted(passwords.items())
+        ]
+        connection.execute(sa.insert(ReservationAccount).values(rows))
