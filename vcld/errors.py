@@ -128,7 +128,7 @@ class RemoteError(ProvisioningError):
     """The guest could not be reached or a command on it failed."""
 
 
-class WorkerStopped(BaseException):  # noqa: N818 - not an error; named as a fact
+class WorkerStopped(BaseException):
     """The worker must stop now. A BaseException, so that no plugin can swallow it.
 
     ``reason`` says why in a clause for the log.

@@ -92,4 +92,17 @@ class LoadDuration(c.Base):
     milliseconds: Mapped[int] = mapped_column(c.integer(10))
 
 
-OWN_TABLES = (Claim.__table__, Daemon.__table__, LoadDuration.__table__)
+class Notice(c.Base):
+    """A notice that a request's user has been given, so that it is not given again."""
+
+    __tablename__ = "vcld_notice"
+    requestid: Mapped[int] = mapped_column(c.mediumint(8), primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(c.varchar(64), primary_key=True)
+
+
+OWN_TABLES = (
+    Claim.__table__,
+    Daemon.__table__,
+    LoadDuration.__table__,
+    Notice.__table__,
+)

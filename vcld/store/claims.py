@@ -11,15 +11,16 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased
 
 from vcld.processes import ProcessId
-from vcld.schema.models import ComputerLoadLog, Request, Reservation
+from vcld.schema.models import ComputerLoadLog, Request, Reservation, State
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import after_utc_now, site_now, utc_now
 from vcld.store import loadlog
@@ -262,6 +263,11 @@ def save_memo(connection: Connection, grip: Grip, memo: Mapping[str, Any]) -> bo
     return _update_own(connection, grip, {"memo": json.dumps(dict(memo))}) == 1
 
 
+def note(connection: Connection, grip: Grip, reason: str) -> bool:
+    """Write what the worker is about. False when the claim is lost or revoked."""
+    return _update_own(connection, grip, {"reason": reason[:255]}) == 1
+
+
 def release(connection: Connection, grip: Grip) -> bool:
     """Let go of the claim. False when it was not ours any more."""
     return connection.execute(sa.delete(Claim).where(*owned(grip))).rowcount == 1
@@ -282,6 +288,7 @@ def park(
             sa.update(Claim)
             .where(*owned(grip), Claim.revoked == 0)
             .values(
+                token=secrets.randbits(32),
                 phase="waiting",
                 pid=None,
                 pid_started=None,
@@ -306,6 +313,7 @@ def postpone(
             sa.update(Claim)
             .where(*owned(grip))
             .values(
+                token=secrets.randbits(32),
                 phase="retry",
                 pid=None,
                 pid_started=None,
@@ -318,3 +326,63 @@ def postpone(
         ).rowcount
         == 1
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningClaim:
+    """A claim that says a worker runs, as the next daemon finds it."""
+
+    grip: Grip
+    daemon: str
+    #: None: the worker was claimed for, but never said that it runs.
+    process: ProcessId | None
+
+
+def load_running(connection: Connection, managementnodeid: int) -> list[RunningClaim]:
+    """All claims of the node that a worker holds or held."""
+    pair_state = aliased(State)
+    lower = aliased(Reservation)
+    has_lower = sa.exists().where(
+        lower.requestid == Claim.requestid, lower.id < Claim.reservationid
+    )
+    rows = connection.execute(
+        sa.select(Claim, pair_state.name.label("now"), has_lower.label("is_child"))
+        .join(Request, Request.id == Claim.requestid, isouter=True)
+        .join(pair_state, pair_state.id == Request.stateid, isouter=True)
+        .where(Claim.managementnodeid == managementnodeid, Claim.phase == "running")
+    )
+    return [
+        RunningClaim(
+            grip=Grip(
+                reservationid=row.reservationid,
+                requestid=row.requestid,
+                computerid=row.computerid,
+                state=row.state,
+                laststate=row.laststate,
+                token=row.token,
+                attempts=row.attempts,
+                memo=json.loads(row.memo) if row.memo else {},
+                is_parent=not row.is_child,
+                is_pending=row.now == "pending",
+            ),
+            daemon=row.daemon,
+            process=None if row.pid is None else ProcessId(row.pid, row.pid_started or 0),
+        )
+        for row in rows
+    ]
+
+
+def fence(connection: Connection, grip: Grip) -> Grip | None:
+    """Draw a new token, so that whoever held the claim can write no more.
+
+    Returns:
+        The grip with the new token, None when the claim is gone.
+    """
+    token = secrets.randbits(32)
+    done = connection.execute(sa.update(Claim).where(*owned(grip)).values(token=token))
+    return replace(grip, token=token) if done.rowcount == 1 else None
+
+
+def adopt(connection: Connection, grip: Grip, daemon: str) -> None:
+    """Note that a worker of an earlier daemon is ours now."""
+    connection.execute(sa.update(Claim).where(*owned(grip)).values(daemon=daemon))

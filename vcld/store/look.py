@@ -45,7 +45,7 @@ class Finding(enum.IntEnum):
     CHANGED = 1
     #: A claim whose reservation is gone.
     GONE = 2
-    #: A waiting claim's time or event has come.
+    #: The time or event has come for a claim that waits or is to be tried again.
     WAKE = 3
     #: A user waits for this.
     USER = 4
@@ -164,15 +164,15 @@ class Looker:
             .join(now, now.id == Request.stateid, isouter=True)
             .join(last, last.id == Request.laststateid, isouter=True)
         )
-        running, waiting = Claim.phase == "running", Claim.phase == "waiting"
+        running, resting = Claim.phase == "running", Claim.phase != "running"
         gone = Reservation.id.is_(None)
         due = Claim.next_at <= utc_now()
         rules = (
             (Finding.CHANGED, running, sa.or_(gone, sa.not_(untouched), Claim.revoked == 1)),
-            (Finding.GONE, sa.not_(running), gone),
+            (Finding.GONE, resting, gone),
             (
                 Finding.WAKE,
-                waiting,
+                resting,
                 sa.and_(sa.not_(gone), sa.or_(due, acknowledged, sa.not_(untouched))),
             ),
         )
@@ -191,11 +191,6 @@ class Looker:
         self, finding: Finding, *conditions: ColumnElement[bool]
     ) -> sa.Select[tuple[int, int, int]]:
         """Reservations of this node whose request meets the conditions and nobody holds."""
-        free = sa.or_(
-            Claim.reservationid.is_(None),
-            sa.and_(Claim.phase == "retry", Claim.next_at <= utc_now()),
-            sa.and_(Claim.phase == "retry", Claim.state != State.name),
-        )
         return (
             sa.select(
                 sa.literal_column(str(int(finding))).label("finding"),
@@ -204,9 +199,12 @@ class Looker:
             )
             .select_from(Request)
             .join(Reservation, Reservation.requestid == Request.id)
-            .join(State, State.id == Request.stateid)
             .join(Claim, Claim.reservationid == Reservation.id, isouter=True)
-            .where(Reservation.managementnodeid == self._node, free, *conditions)
+            .where(
+                Reservation.managementnodeid == self._node,
+                Claim.reservationid.is_(None),
+                *conditions,
+            )
         )
 
     def _in(self, names: frozenset[str]) -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 
 from vcld import schedule
 from vcld.schema.models import Request, Reservation, State, User, VcldSemaphore
-from vcld.schema.own import Claim
+from vcld.schema.own import Claim, Notice
 from vcld.schema.sqltime import after_site_now, seconds_between, site_now
 from vcld.store.catalog import Catalog
 
@@ -97,6 +97,7 @@ def delete_finished(connection: Connection, catalog: Catalog, requestids: Collec
     gone = connection.execute(
         sa.delete(Request).where(Request.id.in_(ids), Request.stateid.in_(finished))
     )
+    connection.execute(sa.delete(Notice).where(Notice.requestid.in_(ids)))
     return gone.rowcount
 
 

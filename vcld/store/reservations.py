@@ -19,6 +19,7 @@ from vcld.schema.models import (
     ConnectMethodPort,
     Log,
     OSType,
+    Request,
     Reservation,
     ReservationAccount,
     SubLog,
@@ -82,6 +83,17 @@ def log_address(connection: Connection, logid: int | None, computerid: int, addr
             .where(SubLog.logid == logid, SubLog.computerid == computerid)
             .values(IPaddress=address)
         )
+
+
+def of_request(connection: Connection, requestid: int) -> tuple[list[int], int | None]:
+    """Ids of the request's reservations, ascending, and the id of its log row."""
+    rows = connection.execute(
+        sa.select(Reservation.id, Request.logid)
+        .join(Request, Request.id == Reservation.requestid)
+        .where(Request.id == requestid)
+        .order_by(Reservation.id)
+    ).all()
+    return [row[0] for row in rows], rows[0][1] if rows else None
 
 
 def load_connect_methods(

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from vcld import snapshot
 from vcld.errors import ReservationChangedError, ReservationDataError
-from vcld.schema.models import Computer, Reservation
+from vcld.schema.models import Computer, Reservation, State
 from vcld.store.claims import Grip
 from vcld.store.reservation_query import PROFILE_COLUMNS, reservation_query
 
@@ -255,4 +255,13 @@ def _revision(m: Mapping) -> snapshot.ImageRevision:
         production=bool(m["v_production"]),
         deleted=bool(m["v_deleted"]),
         datecreated=m["v_datecreated"],
+    )
+
+
+def find_computer_state(connection: Connection, computerid: int) -> str | None:
+    """The computer's state as it is now."""
+    return connection.scalar(
+        sa.select(State.name)
+        .join(Computer, Computer.stateid == State.id)
+        .where(Computer.id == computerid)
     )

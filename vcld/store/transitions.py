@@ -17,7 +17,7 @@ from vcld.errors import ReservationChangedError
 from vcld.schema.models import Computer, Log, Request, Reservation
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import site_now
-from vcld.store import claims, loadlog
+from vcld.store import claims, loadlog, requests
 from vcld.store.catalog import Catalog
 from vcld.store.claims import Grip
 
@@ -100,6 +100,18 @@ def _move_request(connection: Connection, catalog: Catalog, grip: Grip, ending: 
     )
     if done.rowcount != 1:
         raise ReservationChangedError(f"request {grip.requestid} is no longer pending/{grip.state}")
+
+
+def is_written(connection: Connection, grip: Grip, ending: Ending) -> bool:
+    """After a commit whose answer was lost: True when the ending is in the database."""
+    if connection.scalar(sa.select(Claim.token).where(*claims.owned(grip))) is not None:
+        return False
+    if ending.request_state is None or not grip.is_parent:
+        return True
+    return requests.find_pair(connection, grip.requestid) in {
+        (ending.request_state, ending.request_laststate or grip.state),
+        None,
+    }
 
 
 def hand_back(

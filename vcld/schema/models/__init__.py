@@ -1,17 +1,6 @@
 """The VCL tables that vcld reads or writes, one class each, columns named as in the database."""
 
-from vcld.schema.models.requests import (
-    ChangeLog,
-    ConnectLog,
-    Log,
-    Request,
-    Reservation,
-    ReservationAccount,
-    ServerRequest,
-    SubLog,
-    VcldSemaphore,
-)
-from vcld.schema.models.loadlog import ComputerLoadFlow, ComputerLoadLog, ComputerLoadState
+from vcld.schema.models.blocks import BlockComputer, BlockRequest, BlockTime
 from vcld.schema.models.computers import (
     Computer,
     NATHost,
@@ -23,6 +12,7 @@ from vcld.schema.models.computers import (
     VMProfile,
 )
 from vcld.schema.models.images import (
+    OS,
     ConnectMethod,
     ConnectMethodMap,
     ConnectMethodPort,
@@ -30,10 +20,10 @@ from vcld.schema.models.images import (
     ImageMeta,
     ImageRevision,
     ImageType,
-    OS,
     OSInstallType,
     OStype,
 )
+from vcld.schema.models.loadlog import ComputerLoadFlow, ComputerLoadLog, ComputerLoadState
 from vcld.schema.models.people import (
     AdminLevel,
     Affiliation,
@@ -41,6 +31,17 @@ from vcld.schema.models.people import (
     User,
     UserGroup,
     UserGroupMember,
+)
+from vcld.schema.models.requests import (
+    ChangeLog,
+    ConnectLog,
+    Log,
+    Request,
+    Reservation,
+    ReservationAccount,
+    ServerRequest,
+    SubLog,
+    VcldSemaphore,
 )
 from vcld.schema.models.site import (
     CryptKey,
@@ -57,9 +58,9 @@ from vcld.schema.models.site import (
     State,
     Variable,
 )
-from vcld.schema.models.blocks import BlockComputer, BlockRequest, BlockTime
 
 __all__ = [
+    "OS",
     "AdminLevel",
     "Affiliation",
     "BlockComputer",
@@ -88,7 +89,6 @@ __all__ = [
     "NATHostComputerMap",
     "NATLog",
     "NATPort",
-    "OS",
     "OSInstallType",
     "OStype",
     "Platform",

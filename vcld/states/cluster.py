@@ -1,0 +1,141 @@
+"""Requests with several reservations: who waits for whom (VCL daemon specification §14).
+
+Reservations of one request speak through the load log only, because they may be on different
+management nodes, a Perl one among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vcld import clock
+from vcld.errors import Blame, ProvisioningError, ReservationChangedError
+from vcld.states.outcome import Outcome
+from vcld.states.work import Work
+from vcld.store import reservations, transitions
+from vcld.store.claims import Grip
+from vcld.store.loadlog import Entry
+from vcld.waiting import pauses, wait_until
+
+#: States of the request after which a failed child changes nothing any more.
+_FAILED = "failed"
+
+
+def begin(work: Work) -> None:
+    """For a request split over management nodes: wait for all, then mark it pending.
+
+    Raises:
+        ProvisioningError: another management node did not begin in time.
+        ReservationChangedError: the request was changed meanwhile.
+    """
+    if work.grip.is_pending:
+        return
+
+    def all_begun() -> bool:
+        begun = {row.reservationid for row in work.log_rows(("begin",))}
+        return begun >= {sibling.id for sibling in work.reservation.siblings}
+
+    limit_seconds = work.settings.cluster_begin_timeout_seconds
+    if not wait_until(all_begun, work.cancellation, limit_seconds=limit_seconds):
+        raise ProvisioningError(
+            f"not all reservations of the cluster began within {limit_seconds:.0f} s",
+            blame=Blame.NOBODY,
+        )
+    if work.grip.is_parent:
+        if not work.run(transitions.set_pending, work.catalog, work.grip):
+            raise ReservationChangedError(f"request {work.grip.requestid} was changed")
+        work.grip = _pending(work.grip)
+
+
+def _pending(grip: Grip) -> Grip:
+    return replace(grip, is_pending=True)
+
+
+def await_children_loaded(work: Work) -> str | None:
+    """The parent's wait for its children's computers (§14.2).
+
+    Returns:
+        None when all are ready, else why the cluster fails.
+
+    Raises:
+        WorkerStopped: the request was changed.
+    """
+    children = {s.id for s in work.reservation.siblings} - {work.reservation.id}
+    started = changed = clock.monotonic()
+    seen: object = None
+    for pause in pauses(0.2, 5.0):
+        rows = work.log_rows()
+        waiting, failed = _progress(rows, children)
+        if failed:
+            return f"reservation {min(failed)} of the cluster failed"
+        if not waiting:
+            return None
+        now = clock.monotonic()
+        picture = [(row.reservationid, row.name) for row in rows]
+        if picture != seen:
+            seen, changed = picture, now
+        if now - changed > work.settings.child_idle_timeout_seconds:
+            return f"reservation {min(waiting)} of the cluster makes no progress"
+        if now - started > work.settings.child_load_timeout_seconds:
+            return f"reservation {min(waiting)} of the cluster was not loaded in time"
+        work.cancellation.wait(pause)
+        reservations_alive(work)
+    raise AssertionError  # pauses never end
+
+
+def _progress(rows: list[Entry], children: set[int]) -> tuple[set[int], set[int]]:
+    ready = {row.reservationid for row in rows if row.name == "nodeready"}
+    failed = {row.reservationid for row in rows if row.name == _FAILED}
+    return children - ready, failed & children
+
+
+def reservations_alive(work: Work) -> None:
+    """Show that the parent lives, so that nobody gives up on it."""
+    if not work.grip.is_parent:
+        work.run(reservations.touch, [work.reservation.id])
+
+
+def await_rows(work: Work, name: str, limit_seconds: float) -> bool:
+    """Wait until every reservation of the request has the row, or one has failed.
+
+    Returns:
+        True when all have it; False when one failed or the time is over.
+    """
+    everyone = {sibling.id for sibling in work.reservation.siblings}
+    failed: set[int] = set()
+
+    def settled() -> bool:
+        rows = work.log_rows((name, _FAILED))
+        failed.update(row.reservationid for row in rows if row.name == _FAILED)
+        return bool(failed) or everyone <= {r.reservationid for r in rows if r.name == name}
+
+    return wait_until(settled, work.cancellation, limit_seconds=limit_seconds) and not failed
+
+
+def settle(work: Work, outcome: Outcome) -> Outcome:
+    """The parent's last duty: let the children end, and fail with them (§7.3, steps 1, 2)."""
+    reservation = work.reservation
+    if not reservation.is_cluster or not work.grip.is_parent or outcome.request is None:
+        return outcome
+    children = {sibling.id for sibling in reservation.siblings} - {reservation.id}
+    failed: set[int] = set()
+
+    def ended() -> bool:
+        rows = work.log_rows(("begin", "exited", _FAILED))
+        failed.update(row.reservationid for row in rows if row.name == _FAILED)
+        begun = {row.reservationid for row in rows if row.name == "begin"}
+        exited = {row.reservationid for row in rows if row.name == "exited"}
+        return not (children & begun) - exited
+
+    limit_seconds = work.settings.cluster_exit_timeout_seconds
+    if not wait_until(ended, work.cancellation, limit_seconds=limit_seconds):
+        work.log.warning("children of the cluster did not end", limit_seconds=limit_seconds)
+    if failed & children and outcome.request != _FAILED and work.grip.state != "deleted":
+        return replace(
+            outcome,
+            request=_FAILED,
+            failed=True,
+            ending=_FAILED if work.grip.state in {"new", "reserved"} else outcome.ending,
+            reason=f"reservation {min(failed & children)} of the cluster failed",
+        )
+    return outcome

@@ -1,0 +1,112 @@
+"""From an error to the failure row of the state table (VCL daemon specification §7.2).
+
+A live session is never failed by trouble of the daemon or the network; a capture always ends
+in maintenance, so that nobody loses a disk; only a computer that is at fault becomes failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy.engine import Connection
+
+from vcld import schedule
+from vcld.config import Settings
+from vcld.errors import Blame, ProvisioningError
+from vcld.states.outcome import Outcome
+from vcld.states.work import Work
+from vcld.store import blocks, requests
+from vcld.store.catalog import Catalog
+
+#: Handlers that work on a computer that a user has.
+LIVE_STATES = schedule.SESSION_STATES | {"rebootsoft", "reboothard", "servermodified"}
+CAPTURE_STATES = frozenset({"image", "checkpoint"})
+#: The user has not had the computer yet: ``log.ending`` is "failed".
+UNUSED_STATES = frozenset({"new", "reserved"})
+#: Computer states that only an administrator leaves.
+KEPT_STATES = frozenset({"maintenance", "vmhostinuse"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What the failure row depends on."""
+
+    state: str
+    computerid: int
+    #: State of the computer before the work began; None when it is not known.
+    computer_state: str | None
+    #: Seconds to the end of the request.
+    seconds_left: int
+
+
+def outcome_of(work: Work, error: Exception) -> Outcome:
+    """The outcome for an error that no retry mends."""
+    blame = error.blame if isinstance(error, ProvisioningError) else Blame.NOBODY
+    return outcome_for(work, str(error) or type(error).__name__, blame)
+
+
+def outcome_for(work: Work, message: str, blame: Blame = Blame.COMPUTER) -> Outcome:
+    """The outcome of a failure with this message, which the web site shows to the user."""
+    situation = Situation(
+        state=work.grip.state,
+        computerid=work.reservation.computer.id,
+        computer_state=work.reservation.computer.state,
+        seconds_left=work.run(requests.seconds_to_end, work.grip.requestid) or 0,
+    )
+    return decide(situation, message, blame)
+
+
+def decide(situation: Situation, message: str, blame: Blame) -> Outcome:
+    """The failure row of a state; pure."""
+    state = situation.state
+    entries = (("failed", message),)
+    if state in LIVE_STATES:
+        return _live(situation, message)
+    if state in CAPTURE_STATES:
+        return Outcome(
+            reason=message,
+            request="maintenance",
+            computer="maintenance",
+            entries=entries,
+            failed=True,
+        )
+    kept = situation.computer_state if situation.computer_state in KEPT_STATES else "available"
+    return Outcome(
+        reason=message,
+        request="complete" if state == "deleted" else "failed",
+        computer="failed" if blame is Blame.COMPUTER else kept,
+        ending="failed" if state in UNUSED_STATES else None,
+        entries=entries,
+        effects=(partial(_leave_blocks, situation.computerid),),
+        failed=True,
+    )
+
+
+def _leave_blocks(computerid: int, connection: Connection, _catalog: Catalog) -> None:
+    blocks.forget_computer(connection, computerid)
+
+
+def _live(situation: Situation, message: str) -> Outcome:
+    """A session goes on until its end; then it is reclaimed like any other."""
+    if situation.seconds_left <= 0:
+        return Outcome(
+            reason=f"the session has ended; before, {message}",
+            request="timeout",
+            computer="timeout",
+            ending="EOR",
+            failed=True,
+        )
+    return Outcome(
+        reason=f"the session goes on although {message}",
+        request="inuse",
+        computer="inuse",
+        entries=(("info", message),),
+        failed=True,
+    )
+
+
+def retry_pause_seconds(settings: Settings, attempts: int) -> float:
+    """How long to wait before the next attempt: doubled each time, within limits."""
+    pause: float = settings.retry_delay_seconds * 2 ** max(0, attempts - 1)
+    return min(pause, settings.retry_delay_max_seconds)

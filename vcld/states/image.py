@@ -1,0 +1,120 @@
+"""image, checkpoint: make an image of the user's computer (VCL daemon specification §8.6).
+
+Nothing here may cost the user the disk: a failure at any point ends in maintenance with the
+computer as it is, for an administrator to look at.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sqlalchemy.engine import Connection
+
+from vcld.errors import FatalProvisioningError, ProvisioningError, UnsupportedOperationError
+from vcld.provisioning.interface import PowerAction
+from vcld.states import accounts, load
+from vcld.states.outcome import Outcome
+from vcld.states.work import Work
+from vcld.store import images, requests
+from vcld.store.catalog import Catalog
+
+RELOAD_SECONDS = 30 * 60
+
+
+def run(work: Work) -> Outcome:
+    """Capture, and for a checkpoint hand the computer back to its user."""
+    try:
+        return _capture(work)
+    except ProvisioningError:
+        _tell_failure(work)
+        raise
+
+
+def _capture(work: Work) -> Outcome:
+    checkpoint = work.grip.state == "checkpoint"
+    work.step("image:check")
+    name = work.provisioner.check_image_os() or work.reservation.imagerevision.imagename
+    if not work.memo.get("announced"):
+        work.notices.admins(work.reservation, "image_creation_started")
+        work.remember(announced=True)
+    if work.provisioner.image_exists(name):
+        raise FatalProvisioningError(f"image {name} exists already; nothing was captured")
+    work.step("image:post-reservation")
+    work.guest.post_reservation()
+    work.step("image:capture")
+    work.progress("info", f"capturing {name}")
+    work.provisioner.capture(keep_running=checkpoint)
+    work.step("image:captured")
+    size_mib = _size(work, name)
+    work.run(images.note_capture, work.reservation, name, size_mib)
+    if checkpoint:
+        _hand_back(work)
+    work.step("image:post-capture")
+    work.guest.post_capture()
+    _tell_success(work)
+    if checkpoint:
+        return Outcome(
+            reason=f"image {name} was captured; the user keeps the computer",
+            request="reserved",
+            computer="checkpoint",
+        )
+    return Outcome(
+        reason=f"image {name} was captured",
+        request="complete",
+        computer="reload",
+        ending="EOR",
+        effects=(partial(_insert_reload, work),),
+    )
+
+
+def _size(work: Work, name: str) -> int | None:
+    try:
+        return work.provisioner.image_size_mib(name)
+    except UnsupportedOperationError:
+        return None
+    except ProvisioningError as err:
+        work.log.warning("the image's size is not known", reason=str(err))
+        return None
+
+
+def _hand_back(work: Work) -> None:
+    work.step("image:power-on")
+    work.provisioner.power(PowerAction.ON)
+    address = work.guest.post_load()
+    work.guest.tag_post_load()
+    work.step("image:reserve")
+    address = work.guest.reserve(accounts.prepare_accounts(work)) or address
+    load.keep_address(work, address)
+    work.run(requests.set_checkuser, work.grip.requestid, check=False)
+
+
+def _insert_reload(work: Work, connection: Connection, catalog: Catalog) -> None:
+    """The computer gets the image that was made of it."""
+    reservation = work.reservation
+    requests.insert(
+        connection,
+        catalog,
+        requests.NewRequest(
+            state="reload",
+            laststate="reload",
+            computerid=reservation.computer.id,
+            imageid=reservation.image.id,
+            imagerevisionid=reservation.imagerevision.id,
+            managementnodeid=reservation.managementnode.id,
+            start_in_seconds=0,
+            end_in_seconds=RELOAD_SECONDS,
+        ),
+    )
+
+
+def _tell_success(work: Work) -> None:
+    checkpoint = work.grip.state == "checkpoint"
+    key = "image_checkpoint_success" if checkpoint else "image_creation_success"
+    work.notices.user(work.reservation, key)
+    work.notices.admins(work.reservation, "image_creation_complete")
+
+
+def _tell_failure(work: Work) -> None:
+    if work.grip.laststate != "maintenance":
+        work.notices.user(work.reservation, "image_creation_delayed")
+    work.notices.admins(work.reservation, "image_creation_failed")

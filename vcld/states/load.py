@@ -1,0 +1,109 @@
+"""Getting the wanted image revision onto the computer (VCL daemon specification §8.1 D)."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Connection
+
+from vcld.errors import ImageNotFoundError, ProvisioningError
+from vcld.provisioning.interface import LoadStatus
+from vcld.states.work import Work
+from vcld.store import images, reservations
+
+
+def load_computer(work: Work) -> None:
+    """Make the computer ready, by the shortest way that its own state allows.
+
+    Raises:
+        ProvisioningError: it could not be made ready; ``blame`` says whose fault it is.
+        ReservationChangedError: the claim was taken away.
+    """
+    computer = work.reservation.computer
+    work.step("new:status")
+    work.progress("statuscheck", f"checking what {computer.shortname} holds")
+    status = _status(work)
+    if status is LoadStatus.POST_LOAD and _finish_load(work):
+        status = LoadStatus.READY
+    if status is not LoadStatus.READY:
+        _load(work)
+    server = work.reservation.request.server
+    if server is not None and server.fixedIP:
+        work.step("new:fixed-address")
+        work.guest.set_fixed_ip(server.fixedIP)
+
+
+def _status(work: Work) -> LoadStatus:
+    if work.grip.state == "reinstall":
+        return LoadStatus.RELOAD
+    if work.reservation.computer.state == "reload":
+        return LoadStatus.RELOAD
+    found = work.provisioner.node_status()
+    work.log.info("computer checked", status=found.status.value, reason=found.reason)
+    return found.status
+
+
+def _finish_load(work: Work) -> bool:
+    """Finish a load that was not finished; False when it must be done over."""
+    work.step("new:post-load")
+    try:
+        address = work.guest.post_load()
+        work.guest.tag_post_load()
+    except ProvisioningError as err:
+        work.log.warning("post-load failed, the computer is loaded anew", reason=str(err))
+        return False
+    keep_address(work, address)
+    return True
+
+
+def _load(work: Work) -> None:
+    reservation = work.reservation
+    name, image = reservation.computer.shortname, reservation.imagerevision.imagename
+    work.step("new:reloading")
+    work.set_computer(
+        "reloading",
+        ("loadimageblade", f"{name} must be loaded with {image}"),
+        ("info", f"{name} is reloading"),
+    )
+    work.step("new:image")
+    _get_image(work, image)
+    work.step("new:pre-reload")
+    if work.guest.is_responding():
+        work.guest.pre_reload()
+    work.step("new:load")
+    try:
+        address = work.provisioner.load()
+        work.guest.tag_post_load()
+    except ProvisioningError as err:
+        work.progress("loadimagefailed", str(err))
+        raise
+    work.step("new:loaded")
+
+    def note(connection: Connection) -> None:
+        images.set_current(
+            connection,
+            reservation.computer.id,
+            reservation.image.id,
+            reservation.imagerevision.id,
+        )
+        if address:
+            reservations.set_public_ip(connection, reservation, address)
+
+    work.run(note)
+    work.progress("loadimagecomplete", f"{image} is loaded on {name}")
+
+
+def _get_image(work: Work, image: str) -> None:
+    if work.provisioner.image_exists():
+        work.progress("doesimageexists", f"{image} is here")
+        return
+    work.progress("doesimageexists", f"{image} is not here, asking partners for it")
+    try:
+        work.provisioner.retrieve_image()
+    except ProvisioningError as err:
+        raise ImageNotFoundError(f"image {image} could not be had: {err}") from err
+    work.progress("copyfrompartnerMN", f"{image} was copied from a partner")
+
+
+def keep_address(work: Work, address: str | None) -> None:
+    """Store a public address that the guest found out, if it is new."""
+    if address and address != work.reservation.computer.IPaddress:
+        work.run(reservations.set_public_ip, work.reservation, address)

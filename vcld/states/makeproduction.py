@@ -1,0 +1,31 @@
+"""makeproduction: the reservation's image revision becomes the one everybody gets.
+
+VCL daemon specification §8.5.
+"""
+
+from __future__ import annotations
+
+from vcld.states.outcome import Outcome
+from vcld.states.work import Work
+from vcld.store import images
+
+#: The user has not connected: the computer can be handed out at once.
+UNUSED = frozenset({"new", "reserved"})
+
+
+def run(work: Work) -> Outcome:
+    """Change the production revision, tell the owner and end the reservation."""
+    work.step("makeproduction:change")
+    reloads = work.run(images.make_production, work.catalog, work.reservation)
+    work.log.info("production revision changed", reloads=reloads)
+    work.step("makeproduction:tell")
+    if not work.memo.get("told"):
+        work.notices.user(work.reservation, "production_imagerevision")
+        work.remember(told=True)
+    unused = work.grip.laststate in UNUSED
+    return Outcome(
+        reason=f"{work.reservation.imagerevision.imagename} is in production",
+        request="deleted",
+        computer="available" if unused else None,
+        ending="deleted" if unused else "released",
+    )

@@ -1,0 +1,135 @@
+"""Block allocations: what is due, and what becomes of it (VCL daemon specification §4)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from vcld.schema.models import BlockComputer, BlockRequest, BlockTime, User
+from vcld.schema.sqltime import seconds_between, site_now
+
+#: A block time is prepared this long before its start.
+AHEAD_SECONDS = 360 * 60
+
+
+class BlockAction(enum.Enum):
+    START = "start"
+    END = "end"
+    EXPIRE = "expire"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueBlock:
+    """A block allocation with something to be done."""
+
+    blockrequestid: int
+    #: None when the allocation as a whole expires.
+    blocktimeid: int | None
+    name: str
+    machines: int
+    owner_email: str
+    action: BlockAction
+
+
+def load_due(connection: Connection, managementnodeid: int) -> list[DueBlock]:
+    """All that is due for this node, one entry per block time."""
+    rows = connection.execute(
+        sa.select(
+            BlockRequest.id,
+            BlockRequest.name,
+            BlockRequest.numMachines,
+            User.email,
+            seconds_between(site_now(), BlockRequest.expireTime).label("expires_in"),
+            BlockTime.id.label("timeid"),
+            seconds_between(site_now(), BlockTime.start).label("starts_in"),
+            seconds_between(site_now(), BlockTime.end).label("ends_in"),
+            BlockTime.processed,
+            BlockTime.skip,
+        )
+        .join(BlockTime, BlockTime.blockRequestid == BlockRequest.id, isouter=True)
+        .join(User, User.id == BlockRequest.ownerid, isouter=True)
+        .where(
+            BlockRequest.managementnodeid == managementnodeid,
+            BlockRequest.status == "accepted",
+        )
+        .order_by(BlockRequest.id, BlockTime.id)
+    )
+    due: list[DueBlock] = []
+    expired: set[int] = set()
+    for row in rows:
+        action = decide(row)
+        if action is None or (action is BlockAction.EXPIRE and row.id in expired):
+            continue
+        if action is BlockAction.EXPIRE:
+            expired.add(row.id)
+        due.append(
+            DueBlock(
+                blockrequestid=row.id,
+                blocktimeid=None if action is BlockAction.EXPIRE else row.timeid,
+                name=row.name,
+                machines=row.numMachines,
+                owner_email=row.email or "",
+                action=action,
+            )
+        )
+    return due
+
+
+def decide(row: sa.Row[tuple[object, ...]]) -> BlockAction | None:
+    """What a block time asks for now (§4.2)."""
+    if row.expires_in is not None and row.expires_in < 0:
+        return BlockAction.EXPIRE
+    if row.timeid is None:
+        return None
+    if row.ends_in < 0:
+        return BlockAction.END
+    if row.starts_in < AHEAD_SECONDS and not row.processed and not row.skip:
+        return BlockAction.START
+    return None
+
+
+def claim_start(connection: Connection, blocktimeid: int) -> bool:
+    """Mark a block time as processed. False when another daemon was faster."""
+    done = connection.execute(
+        sa.update(BlockTime)
+        .where(BlockTime.id == blocktimeid, BlockTime.processed == 0)
+        .values(processed=1)
+    )
+    return done.rowcount == 1
+
+
+def unclaim_start(connection: Connection, blocktimeid: int) -> None:
+    """Let a block time be processed again: the web site could not be asked."""
+    connection.execute(sa.update(BlockTime).where(BlockTime.id == blocktimeid).values(processed=0))
+
+
+def set_processing(connection: Connection, blockrequestid: int, *, processing: bool) -> None:
+    """Show the web site and Perl daemons that the allocation is being worked on."""
+    connection.execute(
+        sa.update(BlockRequest)
+        .where(BlockRequest.id == blockrequestid)
+        .values(processing=int(processing))
+    )
+
+
+def end(connection: Connection, blocktimeid: int) -> None:
+    """Give up a block time's computers and the block time itself."""
+    connection.execute(sa.delete(BlockComputer).where(BlockComputer.blockTimeid == blocktimeid))
+    connection.execute(sa.delete(BlockTime).where(BlockTime.id == blocktimeid))
+
+
+def complete(connection: Connection, blockrequestid: int) -> None:
+    """Mark an allocation as over."""
+    connection.execute(
+        sa.update(BlockRequest)
+        .where(BlockRequest.id == blockrequestid)
+        .values(status="completed", processing=0)
+    )
+
+
+def forget_computer(connection: Connection, computerid: int) -> None:
+    """Take a failed computer out of all block allocations (§7.2, step 6)."""
+    connection.execute(sa.delete(BlockComputer).where(BlockComputer.computerid == computerid))

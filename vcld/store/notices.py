@@ -1,0 +1,18 @@
+"""Notices that go out once, although the session is looked at many times."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from vcld.schema.own import Notice
+
+
+def is_first(connection: Connection, requestid: int, name: str) -> bool:
+    """Note that a notice goes out now. False when it has gone out before."""
+    try:
+        connection.execute(sa.insert(Notice).values(requestid=requestid, name=name))
+    except IntegrityError:
+        return False
+    return True

@@ -1,0 +1,65 @@
+"""Block allocations beside the loop: one child at a time does what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vcld import clock
+from vcld.config import Settings
+from vcld.schema.engine import Database
+from vcld.snapshot import ManagementNode
+from vcld.states import blockrequest
+from vcld.store import blocks
+from vcld.supervisor.children import Children, Ended
+from vcld.waiting import Cancellation
+
+#: After a failure, and so that a block that cannot be ended is not tried every second.
+PAUSE_SECONDS = 60.0
+
+
+class BlockRunner:
+    """Starts a child for the block allocations of the node."""
+
+    def __init__(
+        self, settings: Settings, database: Database, node: ManagementNode, log: Any
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._node = node
+        self._log = log
+        self._running = False
+        self._not_before = 0.0
+
+    def start(self, children: Children, leave_parent: Callable[[], None]) -> None:
+        """Start the child unless it runs or has just failed."""
+        if self._running or clock.monotonic() < self._not_before:
+            return
+        try:
+            children.spawn("block allocations", None, lambda: self._be_child(leave_parent))
+        except OSError as err:
+            self._log.error("no worker could be started", reason=str(err))
+            self._not_before = clock.monotonic() + PAUSE_SECONDS
+            return
+        self._running = True
+
+    def note_end(self, ended: Ended) -> None:
+        """The child is gone; if it failed, wait before the next."""
+        self._running = False
+        if ended.status != 0:
+            self._not_before = clock.monotonic() + PAUSE_SECONDS
+            self._log.warning("work on block allocations failed", reason=ended.manner)
+
+    def _be_child(self, leave_parent: Callable[[], None]) -> int:
+        leave_parent()
+        self._database.after_fork()
+        self._database.patience_seconds = self._settings.database_patience_seconds
+        cancellation = Cancellation()
+        due = self._database.run(lambda c: blocks.load_due(c, self._node.id))
+        done = [
+            blockrequest.process(
+                self._settings, self._database, self._node, block, cancellation, self._log
+            )
+            for block in due
+        ]
+        return 0 if all(done) else 1

@@ -1,0 +1,171 @@
+"""From what a look found to claims and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from vcld import schedule
+from vcld.config import Settings
+from vcld.schedule import Action
+from vcld.schema.engine import Database
+from vcld.snapshot import ManagementNode
+from vcld.states.assignment import Assignment
+from vcld.states.table import find_handler
+from vcld.store import candidates, claims, requests
+from vcld.store.candidates import Candidate
+from vcld.store.catalog import Catalog
+from vcld.store.claims import ClaimLostError, Grip
+from vcld.store.look import Finding, Found
+
+#: Requests claimed in one transaction: few enough to keep the heartbeat's rhythm.
+BATCH = 25
+
+
+class Dispatcher:
+    """Claims what is due, as far as there is room for workers."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        catalog: Catalog,
+        node: ManagementNode,
+        daemon: str,
+        log: Any,
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self._database = database
+        self._node = node
+        self._daemon = daemon
+        self._log = log
+        self._warned: set[tuple[int, str]] = set()
+
+    def assignments(
+        self, found: Sequence[Found], room: int, pause: Callable[[], None]
+    ) -> Iterable[Assignment]:
+        """Claim batch by batch and yield what workers must be started for.
+
+        ``pause`` is called between batches, for the heartbeat.
+        """
+        requestids = list(dict.fromkeys(item.requestid for item in found))
+        for start in range(0, len(requestids), BATCH):
+            if room <= 0:
+                self._log.info("worker limit reached", waiting=len(requestids) - start)
+                return
+            batch = requestids[start : start + BATCH]
+            due = self._due(batch)
+            while due and len(due) > room:
+                due = due[: _last_request_start(due)]  # a request goes whole or not at all
+            grips = self._claim(due)
+            room -= len(grips)
+            for candidate, grip in grips:
+                verdict = schedule.decide(candidate.timing)
+                yield Assignment(
+                    settings=self.settings,
+                    database=self._database,
+                    catalog=self.catalog,
+                    node=self._node,
+                    grip=grip,
+                    preload_only=verdict.action is Action.PRELOAD,
+                )
+            pause()
+
+    def _due(self, requestids: Sequence[int]) -> list[Candidate]:
+        """The reservations to start now, in order of urgency; requests together."""
+        rows = self._database.run(
+            lambda connection: candidates.load_candidates(
+                connection, self.catalog, self._node.id, requestids
+            )
+        )
+        rank = {requestid: number for number, requestid in enumerate(requestids)}
+        rows.sort(key=lambda row: (rank[row.requestid], row.reservationid))
+        due = []
+        idle = []
+        for row in rows:
+            if row.claim is not None and row.claim.phase == "running":
+                continue
+            if self._is_due(row):
+                due.append(row)
+            elif row.claim is not None:
+                idle.append(row.reservationid)
+        if idle:
+            # The request was changed to something that nobody processes now.
+            self._database.run(lambda c: requests.forget_claims(c, idle))
+        return due
+
+    def _is_due(self, row: Candidate) -> bool:
+        if row.state == "pending":
+            # Woken by its own claim: what waits is what was worked on.
+            return row.claim is not None and row.claim.state == row.laststate
+        verdict = schedule.decide(row.timing)
+        if verdict.action in {Action.NOTHING, Action.REMOVE}:
+            return False
+        return find_handler(row.state) is not None
+
+    def _claim(self, due: Sequence[Candidate]) -> list[tuple[Candidate, Grip]]:
+        if not due:
+            return []
+        try:
+            return self._claim_together(due)
+        except ClaimLostError:
+            pass
+        claimed = []
+        for _, group in groupby(due, key=lambda row: row.requestid):
+            rows = list(group)
+            try:
+                claimed += self._claim_together(rows)
+            except ClaimLostError:
+                self._log.info("claim lost to somebody else", request_id=rows[0].requestid)
+        return claimed
+
+    def _claim_together(self, rows: Sequence[Candidate]) -> list[tuple[Candidate, Grip]]:
+        def claim(connection: Connection) -> list[Grip]:
+            return claims.claim(connection, self.catalog, self._node.id, self._daemon, rows)
+
+        return list(zip(rows, self._database.run(claim), strict=True))
+
+    def remove_finished(self, found: Sequence[Found]) -> None:
+        """Remove requests that are over (VCL daemon specification §6.4)."""
+        ids = {item.requestid for item in found if item.finding is Finding.FINISHED}
+        if ids:
+            count = self._database.run(lambda c: requests.delete_finished(c, self.catalog, ids))
+            self._log.info("finished requests removed", count=count, request_ids=sorted(ids)[:20])
+
+    def forget_gone(self, found: Sequence[Found]) -> None:
+        """Drop waiting claims whose reservation the web site has deleted."""
+        ids = [item.reservationid for item in found if item.finding is Finding.GONE]
+        if ids:
+            self._database.run(lambda c: requests.forget_claims(c, ids))
+
+    def warn_unknown(self, found: Sequence[Found]) -> None:
+        """Say once of each request that nobody processes its state."""
+        unknown = [item for item in found if item.finding is Finding.UNKNOWN]
+        fresh = [i for i in unknown if not any(i.requestid == w[0] for w in self._warned)]
+        if not fresh:
+            return
+        rows = self._database.run(
+            lambda c: candidates.load_candidates(
+                c, self.catalog, self._node.id, [item.requestid for item in fresh]
+            )
+        )
+        for row in rows:
+            key = row.requestid, row.state
+            if key not in self._warned:
+                self._warned.add(key)
+                self._log.warning(
+                    "request is in a state that no management node processes",
+                    request_id=row.requestid,
+                    request_state=row.state,
+                )
+
+
+def _last_request_start(due: Sequence[Candidate]) -> int:
+    """Index at which the last request's reservations begin."""
+    last = due[-1].requestid
+    return next(number for number, row in enumerate(due) if row.requestid == last)

@@ -1,0 +1,408 @@
+"""The supervisor's loop: one thread that never waits for anything but its own next turn."""
+
+from __future__ import annotations
+
+import enum
+import os
+import queue
+import selectors
+import signal as signals
+from collections.abc import Callable
+
+import setproctitle
+import structlog
+
+from vcld import clock
+from vcld.config import Settings
+from vcld.errors import ExitCode, StoreError
+from vcld.messages.validation import validate_messages
+from vcld.schema.engine import Database
+from vcld.snapshot import ManagementNode
+from vcld.states.assignment import Assignment
+from vcld.states.table import STATES
+from vcld.store import candidates, claims, transitions
+from vcld.store.catalog import Catalog, load_catalog
+from vcld.store.look import Finding, Found, Look, Looker, order
+from vcld.supervisor.blocks import BlockRunner
+from vcld.supervisor.children import Child, Children, freeze
+from vcld.supervisor.dispatch import Dispatcher
+from vcld.supervisor.lease import FencedError, Lease
+from vcld.supervisor.recovery import Death, recover
+
+#: Names and timings of the site are read again this often, when there is work.
+CATALOG_SECONDS = 60.0
+#: Several children that end together cause one look.
+COALESCE_SECONDS = 0.02
+#: A pending request without an owner must be seen so for this long before it is touched.
+STRAY_SECONDS = 60.0
+#: After a failed fork, and between attempts at a lost database.
+PAUSE_SECONDS = 1.0
+
+
+class Turn(enum.Enum):
+    """How the daemon is to go on."""
+
+    RUN = "run"
+    STOP = "stop"
+
+
+class Supervisor:
+    """Claims reservations of one management node and starts a worker for each."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        node: ManagementNode,
+        run_worker: Callable[[Assignment], int],
+        reload_settings: Callable[[], Settings | None],
+        notify: Callable[[str], None] = lambda _state: None,
+        in_child: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._node = node
+        self._run_worker = run_worker
+        self._reload_settings = reload_settings
+        self._notify = notify
+        self._in_child = in_child
+        self._log = structlog.get_logger()
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._selector = selectors.DefaultSelector()
+        self._children = Children(self._selector)
+        self._lease = Lease(settings, database, node, self._log)
+        self._deaths: list[Death] = []
+        self._strays: dict[int, float] = {}
+        self._turn = Turn.RUN
+        self._look_at = 0.0
+        self._fork_again_at = 0.0
+        self._catalog_at = 0.0
+        self._database_down = False
+        self._wake_fd = -1
+
+    def run(self) -> ExitCode:
+        """Serve until told to stop.
+
+        Raises:
+            NodeTakenError: another daemon acts for the node.
+        """
+        self._install_signals()
+        self._wait_for_database(self._start)
+        self._notify("READY=1")
+        try:
+            while self._turn is Turn.RUN:
+                self._wait(self._seconds_to_next_turn())
+                self._take_turn()
+            return self._stop()
+        except FencedError as err:
+            self._log.critical("fenced off, everything is stopped", reason=str(err))
+            for child in self._children:
+                self._children.kill(child)
+            return ExitCode.TRY_LATER
+
+    # Every step below may raise StoreError; _take_turn tells it and goes on.
+
+    def _start(self) -> None:
+        self._lease.acquire()
+        self._refresh_catalog()
+        for running in self._database.run(lambda c: claims.load_running(c, self._node.id)):
+            self._adopt_or_recover(running)
+        freeze()
+        setproctitle.setproctitle(self._settings.processname)
+        self._log.info(
+            "daemon started",
+            management_node=self._node.hostname,
+            adopted=len(self._children),
+            to_recover=len(self._deaths),
+        )
+
+    def _adopt_or_recover(self, running: claims.RunningClaim) -> None:
+        grip, process = running.grip, running.process
+        if process is not None and self._children.adopt(process, grip):
+            daemon = self._lease.identity.daemon
+            self._database.run(lambda c: claims.adopt(c, grip, daemon))
+            self._log.info("worker adopted", reservation_id=grip.reservationid, pid=process.pid)
+            return
+        self._deaths.append(Death(grip, "was gone when the daemon started"))
+
+    def _refresh_catalog(self) -> None:
+        self._use_catalog(self._database.run(load_catalog))
+        self._catalog_at = clock.monotonic()
+
+    def _use_catalog(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._looker = Looker(catalog, self._node.id, self._lease.identity.daemon)
+        self._dispatcher = Dispatcher(
+            settings=self._settings,
+            database=self._database,
+            catalog=catalog,
+            node=self._node,
+            daemon=self._lease.identity.daemon,
+            log=self._log,
+        )
+        self._blocks = BlockRunner(self._settings, self._database, self._node, self._log)
+
+    def _take_turn(self) -> None:
+        self._handle_signals()
+        self._reap()
+        try:
+            self._beat()
+            self._recover()
+            if clock.monotonic() >= self._look_at:
+                self._look_at = clock.monotonic() + self._settings.poll_interval_seconds
+                self._look()
+        except StoreError as err:
+            self._tell_outage(err)
+            self._look_at = clock.monotonic() + PAUSE_SECONDS
+            if self._lease.is_lost():
+                self._let_go()
+            return
+        if self._database_down:
+            self._database_down = False
+            self._log.info("the database is back")
+        self._notify("WATCHDOG=1")
+
+    def _beat(self) -> None:
+        if self._lease.beat_if_due():
+            for id_ in self._lease.take_over_silent():
+                self._log.info("recovering the work of a dead node", former_node_id=id_)
+                self._recover_fenced()
+
+    def _recover_fenced(self) -> None:
+        """Recover claims of another node: its processes are not here, and are fenced off."""
+        ours = {child.grip.reservationid for child in self._children if child.grip is not None}
+        for running in self._database.run(lambda c: claims.load_running(c, self._node.id)):
+            if running.grip.reservationid not in ours:
+                self._deaths.append(Death(running.grip, "was on a management node that died"))
+
+    def _look(self) -> None:
+        room = self._settings.max_workers - len(self._children)
+        look = self._database.run(
+            lambda c: self._looker.look(c, limit=max(room, 0) + len(self._children) + 50)
+        )
+        if not look.is_ours:
+            raise FencedError(f"another daemon acts for {self._node.hostname} now")
+        self._lease.interval_seconds = float(look.checkininterval_seconds or 12)
+        found = order(look.found)
+        self._tell_changed(found)
+        self._dispatcher.forget_gone(found)
+        self._dispatcher.remove_finished(found)
+        self._dispatcher.warn_unknown(found)
+        self._watch_strays(found)
+        self._serve_site(look)
+        due = [f for f in found if Finding.WAKE <= f.finding <= Finding.BACKGROUND]
+        if due and clock.monotonic() >= self._fork_again_at:
+            self._dispatch(due, room)
+
+    def _dispatch(self, due: list[Found], room: int) -> None:
+        if clock.monotonic() - self._catalog_at > CATALOG_SECONDS:
+            self._refresh_catalog()
+        for assignment in self._dispatcher.assignments(due, room, self._beat):
+            self._spawn(assignment)
+
+    def _spawn(self, assignment: Assignment) -> None:
+        grip = assignment.grip
+        try:
+            self._children.spawn(
+                f"reservation {grip.reservationid}",
+                grip,
+                lambda: self._be_worker(assignment),
+            )
+        except OSError as err:
+            self._fork_again_at = clock.monotonic() + 5 * PAUSE_SECONDS
+            self._log.error("no worker could be started", reason=str(err))
+            self._database.run(
+                lambda c: transitions.hand_back(
+                    c,
+                    self._catalog,
+                    grip,
+                    computer_state=None,
+                    retry_seconds=5,
+                    attempts=grip.attempts,
+                    reason=f"no worker could be started: {err}",
+                )
+            )
+
+    def _be_worker(self, assignment: Assignment) -> int:
+        self._leave_parent()
+        return self._run_worker(assignment)
+
+    def _leave_parent(self) -> None:
+        signals.set_wakeup_fd(-1)
+        self._selector.close()
+        os.close(self._wake_fd)
+        self._in_child()
+
+    def _tell_changed(self, found: list[Found]) -> None:
+        for item in found:
+            if item.finding is Finding.CHANGED:
+                child = self._children.find(item.reservationid)
+                if child is not None:
+                    self._children.tell_to_look(child)
+
+    def _watch_strays(self, found: list[Found]) -> None:
+        """Requests left pending by a daemon that kept no claims (a Perl one, say)."""
+        now = clock.monotonic()
+        strays = {f.requestid: f for f in found if f.finding is Finding.STRAY}
+        self._strays = {id_: self._strays.get(id_, now) for id_ in strays}
+        old = [id_ for id_, since in self._strays.items() if now - since >= STRAY_SECONDS]
+        if not old:
+            return
+        rows = self._database.run(
+            lambda c: candidates.load_candidates(c, self._catalog, self._node.id, old)
+        )
+        for row in rows:
+            if row.is_parent and row.claim is None and row.state == "pending":
+                freed = self._database.run(
+                    lambda c, row=row: transitions.free_stray(c, self._catalog, row)
+                )
+                self._log.warning(
+                    "request was pending without an owner, it is processed again",
+                    request_id=row.requestid,
+                    state=row.laststate,
+                    done=freed,
+                )
+
+    def _serve_site(self, look: Look) -> None:
+        if look.messages_need_validating:
+            self._database.run(lambda c: validate_messages(c, self._node.shortname))
+        if look.blocks_due:
+            self._blocks.start(self._children, self._leave_parent)
+
+    def _reap(self) -> None:
+        for ended in self._children.reap():
+            self._look_at = min(self._look_at, clock.monotonic() + COALESCE_SECONDS)
+            child = ended.child
+            if child.grip is None:
+                self._blocks.note_end(ended)
+            elif ended.status not in {
+                ExitCode.DONE,
+                ExitCode.FAILED,
+                ExitCode.TRY_LATER,
+                ExitCode.HANDED_BACK,
+            }:
+                self._deaths.append(Death(child.grip, ended.manner))
+
+    def _recover(self) -> None:
+        while self._deaths:
+            death = self._deaths[0]
+            self._database.run(
+                lambda c, death=death: recover(c, self._catalog, self._settings, death, self._log)
+            )
+            self._deaths.pop(0)
+
+    def _let_go(self) -> None:
+        """Others may take over: nothing of ours may go on acting, but captures (§5.7)."""
+        for child in self._children:
+            if child.grip is not None and not STATES[child.grip.state].uninterruptible:
+                self._log.error("the lease is lost, worker stopped", pid=child.process.pid)
+                self._children.kill(child)
+
+    def _stop(self) -> ExitCode:
+        """Let the workers finish, then hand back; captures go on and are adopted later."""
+        self._notify("STOPPING=1")
+        self._log.info("stopping", workers=len(self._children))
+        grace = self._settings.shutdown_grace_seconds
+        self._drain(grace)
+        for child in self._interruptible():
+            self._children.tell_to_stop(child)
+        self._drain(grace)
+        for child in self._interruptible():
+            self._children.kill(child)
+        self._drain(2.0)
+        try:
+            self._lease.resign()
+        except StoreError as err:
+            self._tell_outage(err)
+        self._log.info("stopped", workers_left=len(self._children))
+        return ExitCode.DONE
+
+    def _interruptible(self) -> list[Child]:
+        return [c for c in self._children if c.grip is None or not _uninterruptible(c)]
+
+    def _drain(self, limit_seconds: float) -> None:
+        deadline = clock.monotonic() + limit_seconds
+        while self._interruptible() and clock.monotonic() < deadline:
+            self._wait(min(deadline - clock.monotonic(), 0.5))
+            self._handle_signals()
+            self._reap()
+            try:
+                self._beat()
+                self._recover()
+            except StoreError as err:
+                self._tell_outage(err)
+
+    def _wait_for_database(self, work: Callable[[], None]) -> None:
+        """Start even when the database is not there yet."""
+        while True:
+            try:
+                work()
+            except StoreError as err:
+                self._tell_outage(err)
+                self._wait(PAUSE_SECONDS)
+                self._handle_signals()
+                if self._turn is Turn.STOP:
+                    return
+            else:
+                self._database_down = False
+                return
+
+    def _tell_outage(self, err: StoreError) -> None:
+        if not self._database_down:
+            self._log.error("the database is away, waiting for it", reason=str(err))
+        self._database_down = True
+
+    def _seconds_to_next_turn(self) -> float:
+        now = clock.monotonic()
+        return max(0.0, min(self._look_at - now, self._lease.seconds_to_beat()))
+
+    def _wait(self, seconds: float) -> None:
+        for key, _ in self._selector.select(seconds):
+            if key.fd == self._wake_fd:
+                self._drain_wake_pipe()
+
+    def _drain_wake_pipe(self) -> None:
+        try:
+            while os.read(self._wake_fd, 512):
+                continue
+        except BlockingIOError:
+            return
+
+    def _install_signals(self) -> None:
+        self._wake_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._wake_fd, selectors.EVENT_READ)
+        signals.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        for number in (
+            signals.SIGTERM,
+            signals.SIGINT,
+            signals.SIGHUP,
+            signals.SIGUSR1,
+            signals.SIGCHLD,
+        ):
+            signals.signal(number, lambda n, _frame: self._signals.put(n))
+
+    def _handle_signals(self) -> None:
+        while True:
+            try:
+                number = self._signals.get_nowait()
+            except queue.Empty:
+                return
+            if number in {signals.SIGTERM, signals.SIGINT}:
+                self._turn = Turn.STOP
+            elif number == signals.SIGUSR1:
+                self._look_at = 0.0
+            elif number == signals.SIGHUP:
+                self._reload()
+
+    def _reload(self) -> None:
+        settings = self._reload_settings()
+        if settings is not None:
+            self._settings = settings
+            self._catalog_at = float("-inf")
+            self._use_catalog(self._catalog)
+            self._log.info("configuration read again")
+
+
+def _uninterruptible(child: Child) -> bool:
+    return child.grip is not None and STATES[child.grip.state].uninterruptible
