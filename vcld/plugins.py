@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -10,6 +11,11 @@ from typing import TypeVar
 from vcld.errors import UnknownModuleError
 
 T = TypeVar("T")
+
+
+@functools.cache
+def _outside(group: str) -> Mapping[str, str]:
+    return {point.name: point.value for point in entry_points(group=group)}
 
 
 def find_class(group: str, table: Mapping[str, str], name: str | None, kind: type[T]) -> type[T]:
@@ -21,18 +27,17 @@ def find_class(group: str, table: Mapping[str, str], name: str | None, kind: typ
     Raises:
         UnknownModuleError: nothing is registered for the name, or it does not import.
     """
-    outside = {point.name: point.value for point in entry_points(group=group)}
-    known = {**outside, **table}
-    if name is None or name not in known:
-        msg = f"no {group} plugin for module {name!r}; known are {', '.join(sorted(known))}"
-        raise UnknownModuleError(msg)
-    module_name, _, class_name = known[name].partition(":")
+    target = table.get(name or "") or _outside(group).get(name or "")
+    if target is None:
+        known = ", ".join(sorted({**_outside(group), **table}))
+        raise UnknownModuleError(f"no {group} plugin for module {name!r}; known are {known}")
+    module_name, _, class_name = target.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as err:
-        msg = f"the {group} plugin {name!r} ({known[name]}) cannot be imported: {err}"
+        msg = f"the {group} plugin {name!r} ({target}) cannot be imported: {err}"
         raise UnknownModuleError(msg) from err
     if not (isinstance(found, type) and issubclass(found, kind)):
-        msg = f"the {group} plugin {name!r} ({known[name]}) is not a {kind.__name__}"
+        msg = f"the {group} plugin {name!r} ({target}) is not a {kind.__name__}"
         raise UnknownModuleError(msg)
     return found

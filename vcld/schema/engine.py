@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from ssl import SSLContext
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -58,7 +59,7 @@ def make_engine(
     *,
     connect_timeout_seconds: float = 5,
     statement_timeout_seconds: float = 30,
-    ssl: dict[str, Any] | None = None,
+    ssl: SSLContext | None = None,
 ) -> Engine:
     """Make an engine with one connection that is kept, and a limit on every wait."""
     url = sa.make_url(url)
@@ -73,7 +74,10 @@ def make_engine(
         "write_timeout": statement_timeout_seconds,
         "charset": "utf8mb4",
     }
-    if ssl:
+    if ssl is None:
+        arguments["ssl_disabled"] = True
+    else:
+        # Made once: reading the certificates costs each connection 15 ms otherwise.
         arguments["ssl"] = ssl
     return sa.create_engine(
         url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -75,6 +76,7 @@ def load_candidates(
     return [_candidate(row, catalog) for row in rows]
 
 
+@functools.cache
 def _query() -> sa.Select[tuple[object, ...]]:
     now, last = aliased(State), aliased(State)
     sibling = aliased(Reservation)

@@ -58,23 +58,18 @@ def add(
             sa.insert(ComputerLoadLog).values([{**row, "timestamp": site_now()} for row in rows])
         )
         return True
-    selects = [
-        sa.select(
-            sa.literal(row["reservationid"]),
-            sa.literal(row["computerid"]),
-            sa.literal(row["loadstateid"]),
-            site_now(),
-            sa.literal(row["additionalinfo"]),
-        ).where(Claim.reservationid == reservationid, Claim.token == token, Claim.revoked == 0)
-        for row in rows
-    ]
-    columns = ["reservationid", "computerid", "loadstateid", "timestamp", "additionalinfo"]
-    source = selects[0] if len(selects) == 1 else sa.union_all(*selects)
+    # A subquery in VALUES, not INSERT … SELECT: that would lock the whole table's counter.
+    held = (
+        sa.select(Claim.reservationid)
+        .where(Claim.reservationid == reservationid, Claim.token == token, Claim.revoked == 0)
+        .scalar_subquery()
+    )
+    values = [{**row, "reservationid": held, "timestamp": site_now()} for row in rows]
     try:
-        done = connection.execute(sa.insert(ComputerLoadLog).from_select(columns, source))
-    except IntegrityError:  # the reservation is gone
+        connection.execute(sa.insert(ComputerLoadLog).values(values))
+    except IntegrityError:  # the claim is lost (NULL), or the reservation is gone
         return False
-    return done.rowcount == len(rows)
+    return True
 
 
 def delete(

@@ -91,8 +91,10 @@ class Looker:
 
     def look(self, connection: Connection, *, limit: int) -> Look:
         """Look once. ``limit`` bounds the reservations returned, most urgent first."""
-        rows = connection.execute(self._query, {"row_limit": limit + 1}).all()
-        if not rows or rows[0].finding != Finding.NODE:
+        result = connection.execute(self._query, {"row_limit": limit + 1})
+        # A union of a sum with plain columns comes back as DECIMAL.
+        rows = [(Finding(int(a)), int(b), int(c)) for a, b, c in result]
+        if not rows or rows[0][0] is not Finding.NODE:
             return Look(
                 checkininterval_seconds=12,
                 is_ours=False,
@@ -100,13 +102,13 @@ class Looker:
                 blocks_due=False,
                 found=(),
             )
-        flags = rows[0].reservationid
+        _, interval_seconds, flags = rows[0]
         return Look(
-            checkininterval_seconds=rows[0].requestid,
+            checkininterval_seconds=interval_seconds,
             is_ours=bool(flags & 1),
             messages_need_validating=bool(flags & 2),
             blocks_due=bool(flags & 4),
-            found=tuple(Found(Finding(row.finding), *row[1:3]) for row in rows[1:]),
+            found=tuple(Found(*row) for row in rows[1:]),
         )
 
     def _build(self) -> sa.Select[tuple[int, int, int]]:

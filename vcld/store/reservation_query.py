@@ -6,6 +6,7 @@ reservation. Columns are labelled with the prefixes that ``vcld.store.snapshots`
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,6 +78,7 @@ def _labelled(prefix: str, entity: Any, *names: str) -> list[Any]:
     return [getattr(entity, name).label(f"{prefix}_{name}") for name in names]
 
 
+@functools.cache
 def reservation_query() -> sa.Select[Any]:
     count = (
         sa.select(sa.func.count())

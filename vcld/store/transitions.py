@@ -59,7 +59,23 @@ def finish(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending)
     if not claims.release(connection, grip):
         raise ReservationChangedError(f"reservation {grip.reservationid} has another owner now")
     if ending.request_state is not None and grip.is_parent:
-        _move_request(connection, catalog, grip, ending)
+        if not _move_request(connection, catalog, grip, ending):
+            raise ReservationChangedError(
+                f"request {grip.requestid} is no longer pending/{grip.state}"
+            )
+    _follow(connection, catalog, grip, ending)
+    rows = [*ending.entries, ("exited", "vcld process exited")]
+    loadlog.add(connection, catalog, grip.reservationid, grip.computerid, rows)
+
+
+def rehearse(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
+    """Run the statements of ``finish`` without their guards, for rows that do not exist."""
+    _move_request(connection, catalog, grip, ending)
+    _follow(connection, catalog, grip, ending)
+
+
+def _follow(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
+    """What goes with the request's new state."""
     if ending.computer_state is not None:
         set_computer(connection, catalog, grip.computerid, ending.computer_state)
     reservationids = ending.reservationids or (grip.reservationid,)
@@ -80,11 +96,9 @@ def finish(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending)
             )
     for effect in ending.effects:
         effect(connection, catalog)
-    rows = [*ending.entries, ("exited", "vcld process exited")]
-    loadlog.add(connection, catalog, grip.reservationid, grip.computerid, rows)
 
 
-def _move_request(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
+def _move_request(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> bool:
     assert ending.request_state is not None
     pending, state = catalog.state_id("pending"), catalog.state_id(grip.state)
     expected = sa.and_(Request.stateid == pending, Request.laststateid == state)
@@ -98,8 +112,7 @@ def _move_request(connection: Connection, catalog: Catalog, grip: Grip, ending: 
         .where(Request.id == grip.requestid, expected)
         .values(stateid=target, laststateid=last)
     )
-    if done.rowcount != 1:
-        raise ReservationChangedError(f"request {grip.requestid} is no longer pending/{grip.state}")
+    return done.rowcount == 1
 
 
 def is_written(connection: Connection, grip: Grip, ending: Ending) -> bool:

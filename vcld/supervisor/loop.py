@@ -28,6 +28,7 @@ from vcld.supervisor.children import Child, Children, freeze
 from vcld.supervisor.dispatch import Dispatcher
 from vcld.supervisor.lease import FencedError, Lease
 from vcld.supervisor.recovery import Death, recover
+from vcld.supervisor.warming import warm
 
 #: Names and timings of the site are read again this often, when there is work.
 CATALOG_SECONDS = 60.0
@@ -108,6 +109,7 @@ class Supervisor:
         self._refresh_catalog()
         for running in self._database.run(lambda c: claims.load_running(c, self._node.id)):
             self._adopt_or_recover(running)
+        warm(self._database, self._catalog, self._node)
         freeze()
         setproctitle.setproctitle(self._settings.processname)
         self._log.info(
@@ -210,6 +212,7 @@ class Supervisor:
                 lambda: self._be_worker(assignment),
             )
         except OSError as err:
+            why = f"no worker could be started: {err}"
             self._fork_again_at = clock.monotonic() + 5 * PAUSE_SECONDS
             self._log.error("no worker could be started", reason=str(err))
             self._database.run(
@@ -220,7 +223,7 @@ class Supervisor:
                     computer_state=None,
                     retry_seconds=5,
                     attempts=grip.attempts,
-                    reason=f"no worker could be started: {err}",
+                    reason=why,
                 )
             )
 

@@ -21,13 +21,13 @@ from vcld.schema.models.images import (
     ImageRevision,
     ImageType,
     OSInstallType,
-    OStype,
+    OSType,
 )
 from vcld.schema.models.loadlog import ComputerLoadFlow, ComputerLoadLog, ComputerLoadState
 from vcld.schema.models.people import (
     AdminLevel,
     Affiliation,
-    IMtype,
+    IMType,
     User,
     UserGroup,
     UserGroupMember,
@@ -77,7 +77,7 @@ __all__ = [
     "ConnectMethodPort",
     "CryptKey",
     "CryptSecret",
-    "IMtype",
+    "IMType",
     "Image",
     "ImageMeta",
     "ImageRevision",
@@ -90,7 +90,7 @@ __all__ = [
     "NATLog",
     "NATPort",
     "OSInstallType",
-    "OStype",
+    "OSType",
     "Platform",
     "Provisioning",
     "ProvisioningOSInstallType",

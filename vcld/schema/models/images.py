@@ -131,7 +131,7 @@ class OS(c.Base):
     )
 
 
-class OStype(c.Base):
+class OSType(c.Base):
     __tablename__ = "OStype"
     __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.tinyint(3), primary_key=True)

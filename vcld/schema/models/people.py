@@ -112,7 +112,7 @@ class UserGroupMember(c.Base):
     )
 
 
-class IMtype(c.Base):
+class IMType(c.Base):
     __tablename__ = "IMtype"
     __table_args__ = (c.unique_key("name", "name"),)
     id: Mapped[int] = mapped_column(c.tinyint(3), primary_key=True)
