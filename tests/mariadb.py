@@ -78,8 +78,11 @@ class MariaDB:
         deadline = time.monotonic() + 60
         while True:
             try:
+                # A plain socket first: the client library leaks one at each refusal.
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(str(self.socket))
                 self.query("SELECT 1")
-            except pymysql.err.OperationalError:
+            except (OSError, pymysql.err.OperationalError):
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     tail = (self.folder / "server.log").read_text(errors="replace")[-2000:]
                     raise RuntimeError(f"MariaDB did not start: {tail}") from None

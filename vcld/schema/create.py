@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -51,29 +54,43 @@ def ensure_own_tables(engine: Engine) -> list[str]:
 
 def _create(connection: Connection, tables: list[sa.Table]) -> None:
     """Create tables whatever their order: some refer to one another."""
-    is_mysql = connection.dialect.name != "sqlite"
-    mode = None
-    if is_mysql:
-        # VCL's columns default to the zero date, which strict servers refuse to declare.
-        mode = connection.exec_driver_sql("SELECT @@SESSION.sql_mode").scalar()
-        connection.exec_driver_sql("SET SESSION sql_mode = '', SESSION foreign_key_checks = 0")
-    try:
+    if connection.dialect.name == "sqlite":
+        _create_in_sqlite(connection, tables)
+        return
+    with relaxed(connection):
         for table in tables:
             connection.execute(CreateTable(table))
             for index in sorted(table.indexes, key=lambda index: index.name or ""):
-                connection.execute(CreateIndex(_for_dialect(index, table, is_mysql=is_mysql)))
+                connection.execute(CreateIndex(index))
+
+
+@contextmanager
+def relaxed(connection: Connection) -> Iterator[None]:
+    """Let VCL's defaults in: the zero date, which strict servers refuse to declare or write."""
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    mode = connection.exec_driver_sql("SELECT @@SESSION.sql_mode").scalar()
+    connection.exec_driver_sql("SET SESSION sql_mode = '', SESSION foreign_key_checks = 0")
+    try:
+        yield
     finally:
-        if is_mysql:
-            connection.execute(
-                sa.text("SET SESSION sql_mode = :mode, SESSION foreign_key_checks = 1"),
-                {"mode": mode},
-            )
+        connection.execute(
+            sa.text("SET SESSION sql_mode = :mode, SESSION foreign_key_checks = 1"),
+            {"mode": mode},
+        )
 
 
-def _for_dialect(index: sa.Index, table: sa.Table, *, is_mysql: bool) -> sa.Index:
-    """SQLite wants names of indexes to be unique in the whole database."""
-    if is_mysql:
-        return index
-    copy = sa.Index(f"{table.name}_{index.name}", *index.columns)
-    table.indexes.discard(copy)
-    return copy
+def _create_in_sqlite(connection: Connection, tables: list[sa.Table]) -> None:
+    """Names of indexes must be unique in the whole database, and keys of two columns have no
+    counter.
+    """
+    metadata = sa.MetaData()
+    for table in Base.metadata.tables.values():
+        copy = table.to_metadata(metadata)
+        for index in copy.indexes:
+            index.name = f"{table.name}_{index.name}"
+        if len(copy.primary_key) > 1:
+            for column in copy.primary_key:
+                column.autoincrement = False
+    metadata.create_all(connection, [metadata.tables[table.name] for table in tables])

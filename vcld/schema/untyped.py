@@ -14,6 +14,8 @@ from importlib.resources import files
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
 from vcld.schema import columns as c
@@ -33,6 +35,25 @@ _OTHERS: Mapping[str, Callable[[], TypeEngine[Any]]] = {
     "datetime": c.datetime_,
     "timestamp": c.timestamp,
 }
+
+
+class written_at(sa.ClauseElement):  # noqa: N801 - an SQL default
+    """The moment at which a row is written, and changed too if asked for."""
+
+    inherit_cache = False
+
+    def __init__(self, *, on_update: bool) -> None:
+        self.on_update = on_update
+
+
+@compiles(written_at)
+def _(element: written_at, _compiler: SQLCompiler, **_: Any) -> str:
+    return f"current_timestamp(){' ON UPDATE current_timestamp()' * element.on_update}"
+
+
+@compiles(written_at, "sqlite")
+def _(_element: written_at, _compiler: SQLCompiler, **_: Any) -> str:
+    return "CURRENT_TIMESTAMP"
 
 
 def column_type(text: str) -> TypeEngine[Any]:
@@ -73,8 +94,9 @@ def _table(name: str, facts: Mapping[str, Any]) -> sa.Table:
 
 def _column(facts: Mapping[str, Any], foreign: list[Any], *, is_primary: bool) -> Any:
     default = facts.get("default")
-    if default is not None and "on update" in facts.get("extra", ""):
-        default = f"{default} ON UPDATE current_timestamp()"
+    server_default: Any = None if default is None else sa.text(default)
+    if default == "current_timestamp()":
+        server_default = written_at(on_update="on update" in facts.get("extra", ""))
     return sa.Column(
         facts["name"],
         column_type(facts["type"]),
@@ -82,7 +104,7 @@ def _column(facts: Mapping[str, Any], foreign: list[Any], *, is_primary: bool) -
         primary_key=is_primary,
         autoincrement=facts.get("extra") == "auto_increment",
         nullable=facts.get("null", False),
-        server_default=None if default is None else sa.text(default),
+        server_default=server_default,
     )
 
 
