@@ -21,7 +21,9 @@ SHARED = Path(__file__).parents[3] / "shared" / "vcl-schema" / "tables.json"
 Facts = dict[str, Any]
 
 
-@pytest.fixture(params=["", "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE"], ids=["lax", "strict"])
+@pytest.fixture(
+    params=["", "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE"], ids=["lax", "strict"]
+)
 def empty(request: pytest.FixtureRequest, mariadb: MariaDB) -> Iterator[Engine]:
     mode = mariadb.query("SELECT @@GLOBAL.sql_mode")[0][0]
     mariadb.query(f"SET GLOBAL sql_mode = '{request.param}'")
@@ -57,7 +59,9 @@ def read_schema(mariadb: MariaDB, name: str) -> Facts:
         " ORDER BY table_name, index_name, seq_in_index"
     )
     for table, index, non_unique, column in keys:
-        key = tables[str(table)]["keys"].setdefault(index, {"unique": not non_unique, "columns": []})
+        key = tables[str(table)]["keys"].setdefault(
+            index, {"unique": not non_unique, "columns": []}
+        )
         key["columns"].append(column)
     foreign = mariadb.query(
         "SELECT k.table_name, k.column_name, k.referenced_table_name, k.referenced_column_name,"

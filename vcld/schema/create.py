@@ -82,9 +82,7 @@ def relaxed(connection: Connection) -> Iterator[None]:
 
 
 def _create_in_sqlite(connection: Connection, tables: list[sa.Table]) -> None:
-    """Names of indexes must be unique in the whole database, and keys of two columns have no
-    counter.
-    """
+    """Create tables where index names are global and no key of two columns counts by itself."""
     metadata = sa.MetaData()
     for table in Base.metadata.tables.values():
         copy = table.to_metadata(metadata)

@@ -69,7 +69,8 @@ def _offer(work: Work) -> None:
     work.step("reserved:tell")
     if grip.is_parent:
         key = "reinstalled" if grip.laststate == "reinstall" else "reserved"
-        work.notices.user(reservation, key)
+        minutes = str(work.timing(ACKNOWLEDGE) // 60)
+        work.notices.user(reservation, key, acknowledge_minutes=minutes)
     work.remember(offered=True)
 
 
