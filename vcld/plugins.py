@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from vcld.errors import UnknownModuleError
 
@@ -18,7 +18,9 @@ def _outside(group: str) -> Mapping[str, str]:
     return {point.name: point.value for point in entry_points(group=group)}
 
 
-def find_class(group: str, table: Mapping[str, str], name: str | None, kind: type[T]) -> type[T]:
+def find_class(
+    group: str, table: Mapping[str, str], name: str | None, kind: type[T]
+) -> Callable[..., T]:
     """Import the class registered for a module name.
 
     Our own ``table`` comes first, then the entry points of ``group``, by which a package
@@ -40,4 +42,4 @@ def find_class(group: str, table: Mapping[str, str], name: str | None, kind: typ
     if not (isinstance(found, type) and issubclass(found, kind)):
         msg = f"the {group} plugin {name!r} ({target}) is not a {kind.__name__}"
         raise UnknownModuleError(msg)
-    return found
+    return cast("Callable[..., T]", found)

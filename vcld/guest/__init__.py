@@ -23,5 +23,5 @@ def make_guest(reservation: Reservation, tools: Tools) -> Guest:
     Raises:
         UnknownModuleError: no plugin has the name, or the OS row names none.
     """
-    cls = plugins.find_class("vcld.guest", GUESTS, reservation.image.os_module, Guest)
+    cls = plugins.find_class("vcld.guest", GUESTS, reservation.image.os_module, Guest)  # type: ignore[type-abstract]
     return cls(reservation, tools)

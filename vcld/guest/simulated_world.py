@@ -113,7 +113,7 @@ def _load_script(path: str, _changed_at: int) -> Script:
     try:
         return Script(
             folder=Path(data.get("state_dir") or file.parent / "simulator"),
-            delays={k: tuple(v) if isinstance(v, list) else v  # type: ignore[misc]
+            delays={k: tuple(v) if isinstance(v, list) else v
                     for k, v in data.get("delays", {}).items()},
             rules=tuple(Rule(number, **rule) for number, rule in enumerate(data.get("rules", []))),
             visits=tuple(Visit(**visit) for visit in data.get("users", [])),

@@ -123,7 +123,7 @@ _ACCESSORS = {
 }
 
 #: Facts that a handler adds to those of the reservation.
-GIVEN = frozenset({"notice_interval"})
+GIVEN = frozenset({"acknowledge_minutes", "notice_interval"})
 _SYNONYMS = {"request_notice_interval": "notice_interval"}
 
 

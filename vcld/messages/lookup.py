@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -13,6 +12,7 @@ import yaml
 from sqlalchemy.engine import Connection
 
 from vcld.messages.render import Template
+from vcld.messages.site_yaml import parse_fields
 from vcld.schema.models import Variable
 
 #: The affiliation whose messages go to everybody without their own.
@@ -36,38 +36,6 @@ def find_user_message(
 def find_admin_message(source: Connection | Mapping[str, str], key: str) -> Template:
     """The text for the administrators. One query."""
     return _first(source, [f"adminmessage|{key}"])
-
-
-@functools.cache
-def default_texts() -> dict[str, str]:
-    """Our own texts as YAML, by the name of the variable that may replace them.
-
-    They are also the rows of a new database.
-    """
-    return {
-        name: yaml.safe_dump(fields, allow_unicode=True, sort_keys=False, explicit_start=True)
-        for name, fields in _defaults().items()
-    }
-
-
-def parse_fields(text: str) -> dict[str, Any]:
-    """Read the YAML of a message; every scalar is a string.
-
-    Raises:
-        ValueError: it is not a message; the text says why.
-    """
-    try:
-        # BaseLoader makes strings, lists and dictionaries only: safer than SafeLoader.
-        fields = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
-    except (yaml.YAMLError, RecursionError) as err:
-        mark = getattr(err, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        msg = f"it is not valid YAML{where}"
-        raise ValueError(msg) from err
-    if not isinstance(fields, dict) or not isinstance(fields.get("message"), str):
-        msg = "it has no text under the key 'message'"
-        raise ValueError(msg)
-    return fields
 
 
 def parse(name: str, text: str) -> Template:

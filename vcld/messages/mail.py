@@ -1,73 +1,168 @@
-"""Sending mail. A mail that cannot be sent is told in the log and harms nothing else."""
+"""Sending mail through the site's SMTP server. Trouble with mail is logged, never raised."""
 
 from __future__ import annotations
 
+import email.policy
+import re
 import smtplib
 from dataclasses import dataclass
-from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid, parseaddr
+from email.utils import formatdate, make_msgid
+from typing import Any
 
 import structlog
 
+from vcld import clock
 from vcld.config import Settings
+
+#: Bodies that are not ASCII go as quoted-printable, which every server takes.
+_POLICY = email.policy.SMTP.clone(cte_type="7bit")
+#: No space, bracket, comma, control character or line end of any kind.
+_WORD = r"[^\s@<>(),;:\\\"\[\]\x00-\x20\x7f-\x9f]+"
+_RECIPIENT = re.compile(rf" *(?:[^<>\x00-\x1f\x7f-\x9f\u2028\u2029]*<)?({_WORD}@{_WORD})>? *")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mail:
-    to: str
-    subject: str
-    body: str
-    #: From address; empty: the configured one.
-    sender: str = ""
-    #: Gets a blind copy of everything; empty: nobody.
-    copy_to: str = ""
+class MailSettings:
+    """What the configuration says about mail."""
+
+    server: str = "localhost"
+    port: int = 25
+    #: Limit for each step of a delivery, such as connecting.
+    timeout_seconds: float = 10.0
+    #: Envelope sender, where returned mail goes; empty: the From address.
+    returnpath: str = ""
+    defaulthelpemail: str = "vcl_help@example.org"
+    #: How this machine presents itself to the server.
+    fqdn: str = "localhost"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> MailSettings:
+        return cls(
+            server=settings.smtp_server,
+            port=settings.smtp_port,
+            timeout_seconds=settings.smtp_timeout_seconds,
+            returnpath=settings.returnpath,
+            defaulthelpemail=settings.defaulthelpemail,
+            fqdn=settings.fqdn or "localhost",
+        )
 
 
 class Mailer:
-    """Hands mail to the configured server."""
+    """Sends one mail at a time, each over a connection of its own."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: MailSettings) -> None:
+        self.settings = settings
+        self._log = structlog.get_logger()
 
-    def send(self, mail: Mail) -> bool:
-        """Send one mail; False, with a line in the log, when it could not be sent."""
-        log = structlog.get_logger()
-        recipients = [address for address in (mail.to, mail.copy_to) if _is_address(address)]
+    def send(
+        self,
+        to: str,
+        subject: str,
+        body: str,
+        *,
+        sender: str | None = None,
+        bcc: str | None = None,
+        html: bool = False,
+    ) -> bool:
+        """Send a mail.
+
+        Args:
+            to: One address, or several with commas.
+            subject: Line ends in it become spaces.
+            body: The text.
+            sender: The From address; None or an unusable one: ``defaulthelpemail``.
+            bcc: Addresses that get a copy unseen.
+            html: Whether the body is a web page.
+
+        Returns:
+            Whether the server took it for everyone in ``to``. If not, the log says why.
+        """
+        log = self._log.bind(to=to, subject=_one_line(subject))
+        recipients = addresses(to)
         if not recipients:
-            log.warning("mail has no usable recipient", to=mail.to, subject=mail.subject)
+            log.warning("mail not sent", reason="there is no usable address")
             return False
-        settings = self._settings
-        sender = mail.sender if _is_address(mail.sender) else settings.defaulthelpemail
+        copies = [address for address in addresses(bcc) if address not in recipients]
+        author = (addresses(sender) or addresses(self.settings.defaulthelpemail) or [""])[0]
+        if not author:
+            log.warning("mail not sent", reason="defaulthelpemail is not a mail address")
+            return False
+        mail = _compose(recipients, subject, body, author, html=html)
         try:
-            with smtplib.SMTP(
-                settings.smtp_server, settings.smtp_port, timeout=settings.smtp_timeout_seconds
-            ) as server:
-                server.send_message(
-                    _compose(mail, sender),
-                    from_addr=settings.returnpath or sender,
-                    to_addrs=list(dict.fromkeys(recipients)),
-                )
-        except (OSError, smtplib.SMTPException, ValueError) as err:
-            log.warning("mail could not be sent", to=mail.to, subject=mail.subject, reason=str(err))
+            refused = self._deliver(mail, author, [*recipients, *copies])
+        except (OSError, ValueError) as err:  # every SMTPException is an OSError
+            log.warning("mail not sent", server=self._server, reason=_reason(err))
             return False
-        log.info("mail sent", to=mail.to, subject=mail.subject)
+        for address, (code, text) in refused.items():
+            log.warning(
+                "mail refused for a recipient", recipient=address, reason=_reply(code, text)
+            )
+        if not refused.keys().isdisjoint(recipients):
+            return False
+        log.info("mail sent")
         return True
 
+    @property
+    def _server(self) -> str:
+        return f"{self.settings.server}:{self.settings.port}"
 
-def _is_address(text: str) -> bool:
-    return not set(text) & set("\r\n") and "@" in parseaddr(text)[1]
+    def _deliver(
+        self, mail: EmailMessage, author: str, recipients: list[str]
+    ) -> dict[str, tuple[int, bytes]]:
+        settings = self.settings
+        with smtplib.SMTP(
+            settings.server,
+            settings.port,
+            # Without a name smtplib asks the DNS for one, which has no time limit.
+            local_hostname=settings.fqdn,
+            timeout=settings.timeout_seconds,
+        ) as server:
+            return server.send_message(
+                mail, from_addr=settings.returnpath or author, to_addrs=recipients
+            )
 
 
-def _compose(mail: Mail, sender: str) -> EmailMessage:
-    message = EmailMessage()
-    # One line each: a name must not be able to add a header.
-    message["Subject"] = " ".join(mail.subject.split())
-    message["From"] = Address(addr_spec=parseaddr(sender)[1])
-    if _is_address(mail.to):
-        message["To"] = Address(addr_spec=parseaddr(mail.to)[1])
-    message["Date"] = formatdate(localtime=True)
-    message["Message-ID"] = make_msgid(domain="vcld.invalid")
-    subtype = "html" if "<html>" in mail.body.lower() else "plain"
-    message.set_content(mail.body + "\n", subtype=subtype)
-    return message
+def addresses(text: str | None) -> list[str]:
+    """The usable mail addresses in a text with commas, without names and repetitions.
+
+    Strict on purpose: what a lenient parser makes of a line end may be somebody else's address.
+    """
+    found = (_RECIPIENT.fullmatch(part) for part in re.split("[,;]", text or ""))
+    return list(dict.fromkeys(match[1] for match in found if match))
+
+
+def _compose(
+    recipients: list[str], subject: str, body: str, author: str, *, html: bool
+) -> EmailMessage:
+    mail = EmailMessage(policy=_POLICY)
+    mail["From"] = author
+    mail["To"] = ", ".join(recipients)
+    mail["Subject"] = _one_line(subject) or "Message from VCL"
+    mail["Date"] = formatdate(clock.epoch(), localtime=True)
+    mail["Message-ID"] = make_msgid(domain=author.rpartition("@")[2])
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(_encodable(body), subtype="html" if html else "plain")
+    return mail
+
+
+def _one_line(text: str) -> str:
+    """The text without line ends and other control characters: fit for a header."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", _encodable(text)).split())
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _reason(err: Exception) -> str:
+    if isinstance(err, smtplib.SMTPRecipientsRefused):
+        return "; ".join(f"{who}: {_reply(*answer)}" for who, answer in err.recipients.items())
+    if isinstance(err, smtplib.SMTPResponseException):
+        return _reply(err.smtp_code, err.smtp_error)
+    return str(err) or type(err).__name__
+
+
+def _reply(code: int, text: Any) -> str:
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return f"{code} {_one_line(words)}"

@@ -1,107 +1,162 @@
-"""What handlers send: to the user, to the administrators, to the owner of a block."""
+"""Telling people: which message goes to whom, by the rules of specification §11.3."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from vcld.config import Settings
 from vcld.messages import lookup
-from vcld.messages.mail import Mail, Mailer
-from vcld.messages.render import Rendered, render
+from vcld.messages.mail import Mailer, MailSettings
+from vcld.messages.render import Rendered, Template, render
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode, Reservation
 
-#: Sent whatever the user says about mail (VCL daemon specification §8.5, §8.6).
-ALWAYS_SENT = frozenset(
+#: The owner of an image hears of it even without wanting notices (§8.5, §8.6).
+ALWAYS_MAILED = frozenset(
     {
-        "production_imagerevision",
         "image_creation_success",
         "image_checkpoint_success",
         "image_creation_delayed",
+        "production_imagerevision",
     }
 )
 
 
+class Block(Protocol):
+    """What is told of a block allocation."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def owner_email(self) -> str: ...
+    @property
+    def machines(self) -> int: ...
+
+
+class Allocation(Protocol):
+    """What the web site made of it."""
+
+    @property
+    def allocated(self) -> int: ...
+    @property
+    def errormsg(self) -> str: ...
+    @property
+    def warningmsg(self) -> str: ...
+
+
 class Notices:
-    """Sends the site's messages about a reservation."""
+    """Sends messages. A mail that cannot be sent is logged and forgotten."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
+        self._mailer = Mailer(MailSettings.from_settings(settings))
         self._database = database
-        self._mailer = Mailer(settings)
+        self._jabber = settings.jabber
+        self._log: Any = structlog.get_logger()
 
-    def user(self, reservation: Reservation, key: str, **added: str) -> str:
-        """Send a message to the request's user.
+    def user(self, reservation: Reservation, key: str, **facts: str) -> str:
+        """Send a message to the user who made the request.
 
-        Users who want no mail get none; the site's shared mail box gets a copy all the same.
+        Without ``user.emailnotices`` only the node's shared mail box gets it, unless it is
+        one that always goes.
+
+        Args:
+            reservation: Whose user, and the values of the text.
+            key: Such as ``reserved``.
+            facts: Further values, such as ``notice_interval``.
 
         Returns:
-            The short text, for the computer's console.
+            The short form, for a line on the user's screen.
+
+        Raises:
+            StoreError: the database with the site's texts is away.
         """
-        user, node = reservation.request.user, reservation.managementnode
-        names = lookup.user_names(key, user.affiliation.name)
-        rendered = self._render(reservation, key, names, added)
-        wanted = user.emailnotices or key in ALWAYS_SENT
-        to = user.email if wanted else ""
-        shared = node.sharedMailBox or ""
-        if to or shared:
-            self._mailer.send(
-                Mail(
-                    to=to or shared,
-                    subject=rendered.subject,
-                    body=rendered.message,
-                    sender=user.affiliation.helpaddress or "",
-                    copy_to=shared if to else "",
-                )
+        user = reservation.request.user
+        template = self._database.run(
+            lambda connection: lookup.find_user_message(connection, key, user.affiliation.name)
+        )
+        if template.short_message is None:
+            self._log.warning(
+                "message has no short form, all of it is shown", variable=template.name
             )
-        return rendered.short_message
+        text = self._render(template, reservation, facts)
+        if self._jabber:
+            self._jabber = False
+            self._log.warning("instant messages are not supported, only mail is sent")
+        wanted = user.emailnotices or key in ALWAYS_MAILED
+        self._mail(
+            user.email if wanted else None,
+            reservation.managementnode,
+            text,
+            sender=user.affiliation.helpaddress,
+        )
+        return text.short_message
 
-    def admins(self, reservation: Reservation, key: str, **added: str) -> None:
-        """Send a message to the management node's administrators."""
-        rendered = self._render(reservation, key, lookup.admin_names(key), added)
-        self._to_admins(reservation.managementnode, rendered.subject, rendered.message)
+    def admins(self, reservation: Reservation, key: str, **facts: str) -> None:
+        """Send a message to the node's administrators.
 
-    def block_owner(self, node: ManagementNode, block: Any, result: Any, *, short: bool) -> None:
-        """Tell the owner of a block allocation how many computers were found."""
+        Raises:
+            StoreError: the database with the site's texts is away.
+        """
+        node = reservation.managementnode
+        template = self._database.run(lambda connection: lookup.find_admin_message(connection, key))
+        text = self._render(template, reservation, facts)
+        self._mail(node.sysadminEmailAddress, node, text)
+
+    def block_owner(
+        self, node: ManagementNode, block: Block, result: Allocation, *, short: bool
+    ) -> None:
+        """Tell the owner of a block allocation how many computers there will be (§4.3).
+
+        The administrators hear of it too when there are too few.
+        """
         subject = f"VCL Block allocation {'warning' if short else 'results'} for {block.name}"
-        body = (
-            f"Your block allocation {block.name} asks for {block.machines} computers.\n"
-            f"{result.allocated} could be prepared.\n"
-        )
-        if result.message:
-            body += f"\nThe web site says: {result.message}\n"
-        self._mailer.send(
-            Mail(
-                to=block.owner_email,
-                subject=subject,
-                body=body,
-                copy_to=node.sharedMailBox or "",
-            )
-        )
+        lines = [
+            f'Your block allocation "{block.name}" was prepared.',
+            "",
+            f"Computers asked for: {block.machines}",
+            f"Computers allocated: {result.allocated}",
+        ]
         if short:
-            self._to_admins(node, subject, body)
+            lines += [
+                "",
+                "There are fewer computers than you asked for. The administrators get this mail"
+                " too; please ask them if you need more.",
+            ]
+        for remark in (result.errormsg, result.warningmsg):
+            if remark:
+                lines += ["", f"The web site says: {remark}"]
+        body = "\n".join(lines)
+        text = Rendered(subject=subject, message=body, short_message=subject)
+        self._mail(block.owner_email, node, text)
+        if short and node.sysadminEmailAddress:
+            self._mail(node.sysadminEmailAddress, node, text)
 
-    def _to_admins(self, node: ManagementNode, subject: str, body: str) -> None:
-        if node.sysadminEmailAddress:
+    def _mail(
+        self, to: str | None, node: ManagementNode, text: Rendered, *, sender: str | None = None
+    ) -> None:
+        """Mail to an address if there is one; the shared mail box gets it in any case."""
+        box = node.sharedMailBox
+        if to or box:
             self._mailer.send(
-                Mail(
-                    to=node.sysadminEmailAddress,
-                    subject=subject,
-                    body=body,
-                    copy_to=node.sharedMailBox or "",
-                )
+                to or box or "",
+                text.subject,
+                text.message,
+                sender=sender,
+                bcc=box,
+                html=text.html,
             )
 
     def _render(
-        self, reservation: Reservation, key: str, names: list[str], added: dict[str, str]
+        self, template: Template, reservation: Reservation, facts: dict[str, str]
     ) -> Rendered:
-        template = self._database.run(lambda c: lookup.find_template(c, names))
-        rendered = render(template, reservation, added)
-        if rendered.unknown:
-            structlog.get_logger().warning(
-                "message has identifiers that mean nothing",
-                message=key,
-                identifiers=list(rendered.unknown),
+        help_address = reservation.request.user.affiliation.helpaddress
+        helpers = help_address or self._mailer.settings.defaulthelpemail
+        known = {"user_affiliation_helpaddress": helpers, "helpaddress": helpers}
+        text = render(template, reservation, known | facts)
+        if text.unknown:
+            self._log.warning(
+                "message holds unknown identifiers", variable=template.name, names=text.unknown
             )
-        return rendered
+        return text

@@ -34,13 +34,10 @@ class Rendered:
     subject: str
     message: str
     short_message: str
+    #: True when the message is a web page: decided by the template, not by what was put in.
+    html: bool = False
     #: Identifiers that have no value and were left in the text.
     unknown: tuple[str, ...] = ()
-
-
-def is_html(text: str) -> bool:
-    """Whether a message is a web page rather than plain text."""
-    return "<html" in text.lower()
 
 
 def find_identifiers(text: str) -> list[str]:
@@ -67,7 +64,7 @@ def render(
     unknown: dict[str, None] = {}
 
     def fill(text: str) -> str:
-        escaped = is_html(text)
+        escaped = _is_html(text)
 
         def value(match: re.Match[str]) -> str:
             found = facts.get(canonical(match[1]))
@@ -85,5 +82,10 @@ def render(
         subject=fill(template.subject),
         message=message,
         short_message=fill(short) if short else message,
+        html=_is_html(template.message),
         unknown=tuple(unknown),
     )
+
+
+def _is_html(text: str) -> bool:
+    return "<html" in text.lower()

@@ -25,5 +25,5 @@ def make_provisioner(reservation: Reservation, guest: Guest, tools: Tools) -> Pr
         UnknownModuleError: no plugin has the name.
     """
     name = reservation.computer.provisioning_module
-    cls = plugins.find_class("vcld.provisioning", PROVISIONERS, name, Provisioner)
+    cls = plugins.find_class("vcld.provisioning", PROVISIONERS, name, Provisioner)  # type: ignore[type-abstract]
     return cls(reservation, guest, tools)

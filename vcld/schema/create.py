@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql import quoted_name
 
 from vcld.errors import SchemaError
 from vcld.schema import models, own, untyped
@@ -87,7 +88,9 @@ def _create_in_sqlite(connection: Connection, tables: list[sa.Table]) -> None:
     for table in Base.metadata.tables.values():
         copy = table.to_metadata(metadata)
         for index in copy.indexes:
-            index.name = f"{table.name}_{index.name}"
+            index.name = quoted_name(f"{table.name}_{index.name}", None)
+        # Ids of removed rows must not come again, as with MySQL.
+        copy.dialect_options["sqlite"]["autoincrement"] = len(copy.primary_key) == 1
         if len(copy.primary_key) > 1:
             for column in copy.primary_key:
                 column.autoincrement = False

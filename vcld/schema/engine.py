@@ -22,6 +22,8 @@ from vcld.waiting import Cancellation, pauses
 
 T = TypeVar("T")
 
+__all__ = ["Connection", "Database", "make_engine"]
+
 #: Another transaction was in the way; the same work will do now (1020, 1205, 1213, 1412).
 CONFLICTS = frozenset({1020, 1205, 1213, 1412})
 #: The server is away, starting, full, failing over or not yet part of its cluster.

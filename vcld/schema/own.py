@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, Table
 from sqlalchemy.orm import Mapped, mapped_column
 
 from vcld.schema import columns as c
@@ -84,9 +84,8 @@ class LoadDuration(c.Base):
 
     __tablename__ = "vcld_load_duration"
     imageid: Mapped[int] = mapped_column(c.smallint(5), primary_key=True, autoincrement=False)
-    provisioningid: Mapped[int] = mapped_column(
-        c.smallint(5), primary_key=True, autoincrement=False
-    )
+    #: provisioning.name
+    provisioning: Mapped[str] = mapped_column(c.varchar(30), primary_key=True)
     loadstatename: Mapped[str] = mapped_column(c.varchar(24), primary_key=True)
     samples: Mapped[int] = mapped_column(c.integer(10))
     milliseconds: Mapped[int] = mapped_column(c.integer(10))
@@ -100,9 +99,6 @@ class Notice(c.Base):
     name: Mapped[str] = mapped_column(c.varchar(64), primary_key=True)
 
 
-OWN_TABLES = (
-    Claim.__table__,
-    Daemon.__table__,
-    LoadDuration.__table__,
-    Notice.__table__,
+OWN_TABLES: tuple[Table, ...] = tuple(
+    c.Base.metadata.tables[model.__tablename__] for model in (Claim, Daemon, LoadDuration, Notice)
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 
-from sqlalchemy.engine import Connection
-
+from vcld.schema.engine import Connection
 from vcld.snapshot import Account
 from vcld.states.work import Work
 from vcld.store import reservations

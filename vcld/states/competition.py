@@ -10,10 +10,9 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.engine import Connection
-
 from vcld import clock, schedule
 from vcld.errors import ReservationChangedError
+from vcld.schema.engine import Connection
 from vcld.states.work import Work
 from vcld.store import claims, requests
 from vcld.store.requests import Rival

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy.engine import Connection
-
 from vcld import schedule
 from vcld.config import Settings
 from vcld.errors import Blame, ProvisioningError
+from vcld.schema.engine import Connection
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
 from vcld.store import blocks, requests

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from sqlalchemy.engine import Connection
-
 from vcld.errors import FatalProvisioningError, ProvisioningError, UnsupportedOperationError
 from vcld.provisioning.interface import PowerAction
+from vcld.schema.engine import Connection
 from vcld.states import accounts, load
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work

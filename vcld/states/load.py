@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy.engine import Connection
-
 from vcld.errors import ImageNotFoundError, ProvisioningError
 from vcld.provisioning.interface import LoadStatus
+from vcld.schema.engine import Connection
 from vcld.states.work import Work
-from vcld.store import images, reservations
+from vcld.store import durations, images, reservations
 
 
 def load_computer(work: Work) -> None:
@@ -84,7 +83,13 @@ def _load(work: Work) -> None:
             reservation.image.id,
             reservation.imagerevision.id,
         )
-        if address:
+        durations.remember(
+            connection,
+            reservation.image.id,
+            reservation.computer.provisioning,
+            work.load_durations(),
+        )
+        if address and address != reservation.computer.IPaddress:
             reservations.set_public_ip(connection, reservation, address)
 
     work.run(note)

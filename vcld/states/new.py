@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from sqlalchemy.engine import Connection
-
 from vcld.errors import Blame, ProvisioningError
+from vcld.schema.engine import Connection
 from vcld.states import accounts, cluster, failure, load
 from vcld.states.competition import win_computer
 from vcld.states.outcome import Outcome, Result, Wait

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from sqlalchemy.engine import Connection
-
 from vcld.errors import ProvisioningError, UnsupportedOperationError
+from vcld.schema.engine import Connection
 from vcld.states import accounts
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work

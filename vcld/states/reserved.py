@@ -7,10 +7,9 @@ because the computer itself must be asked.
 
 from __future__ import annotations
 
-from sqlalchemy.engine import Connection
-
 from vcld.errors import Blame, ProvisioningError
 from vcld.guest.interface import UserConnection
+from vcld.schema.engine import Connection
 from vcld.states import cluster, presence
 from vcld.states.outcome import Outcome, Result, Wait
 from vcld.states.work import Work

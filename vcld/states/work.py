@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy.engine import Connection
-
 from vcld import clock, guest, provisioning
 from vcld.config import Settings
 from vcld.errors import ReservationChangedError
 from vcld.guest.interface import Guest, Tools
 from vcld.messages.notices import Notices
 from vcld.provisioning.interface import Provisioner
-from vcld.schema.engine import Database
+from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ConnectMethod, Reservation
 from vcld.store import claims, loadlog, requests, reservations, transitions
 from vcld.store.catalog import Catalog
@@ -63,6 +61,8 @@ class Work:
         self.current_step = "start"
         self.memo: dict[str, Any] = dict(grip.memo)
         self._touched_at = clock.monotonic()
+        #: When each load state was entered, on the monotonic clock, in order.
+        self._entered: list[tuple[str, float]] = []
 
     @cached_property
     def guest(self) -> Guest:
@@ -117,8 +117,7 @@ class Work:
         """
         self.cancellation.check()
         grip = self.grip
-        for name, text in entries:
-            self.log.info("load state", loadstate=name, text=text)
+        self._tell(entries)
         self.keep_going(
             self.run(
                 loadlog.add,
@@ -139,8 +138,7 @@ class Work:
         Raises:
             ReservationChangedError: the claim was taken away.
         """
-        for name, text in entries:
-            self.log.info("load state", loadstate=name, text=text)
+        self._tell(entries)
 
         def write(connection: Connection) -> bool:
             grip = self.grip
@@ -189,6 +187,20 @@ class Work:
         ids = [sibling.id for sibling in self.reservation.siblings] or [self.reservation.id]
         rows = self.run(loadlog.read, ids)
         return [row for row in rows if not names or row.name in names]
+
+    def load_durations(self) -> dict[str, float]:
+        """Seconds spent in each load state so far, the present one included."""
+        ends = [at for _, at in self._entered[1:]] + [clock.monotonic()]
+        spent: dict[str, float] = {}
+        for (name, began), ended in zip(self._entered, ends, strict=True):
+            spent[name] = spent.get(name, 0.0) + ended - began
+        return spent
+
+    def _tell(self, entries: Sequence[tuple[str, str]]) -> None:
+        now = clock.monotonic()
+        for name, text in entries:
+            self._entered.append((name, now))
+            self.log.info("load state", loadstate=name, text=text)
 
     def keep_going(self, held: bool) -> None:
         """Go on only if a guarded write was taken.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -78,7 +79,7 @@ def load_due(connection: Connection, managementnodeid: int) -> list[DueBlock]:
     return due
 
 
-def decide(row: sa.Row[tuple[object, ...]]) -> BlockAction | None:
+def decide(row: sa.Row[*tuple[Any, ...]]) -> BlockAction | None:
     """What a block time asks for now (§4.2)."""
     if row.expires_in is not None and row.expires_in < 0:
         return BlockAction.EXPIRE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -77,7 +78,7 @@ def load_candidates(
 
 
 @functools.cache
-def _query() -> sa.Select[tuple[object, ...]]:
+def _query() -> sa.Select[*tuple[Any, ...]]:
     now, last = aliased(State), aliased(State)
     sibling = aliased(Reservation)
     mark, mark_state = aliased(ComputerLoadLog), aliased(ComputerLoadState)
@@ -138,7 +139,7 @@ def _query() -> sa.Select[tuple[object, ...]]:
     )
 
 
-def _candidate(row: Row[tuple[object, ...]], catalog: Catalog) -> Candidate:
+def _candidate(row: Row[*tuple[Any, ...]], catalog: Catalog) -> Candidate:
     kind = "server" if row.is_server else "cluster" if row.total > 1 else "general"
     claim = None
     if row.phase is not None:

@@ -166,7 +166,7 @@ def make_production(
     return len(stale)
 
 
-def _stale_computers(catalog: Catalog, reservation: snapshot.Reservation) -> sa.Select[tuple[int]]:
+def _stale_computers(catalog: Catalog, reservation: snapshot.Reservation) -> sa.Select[int]:
     image = reservation.image
     request_state = aliased(State)
     busy = (

@@ -111,7 +111,7 @@ class Looker:
             found=tuple(Found(*row) for row in rows[1:]),
         )
 
-    def _build(self) -> sa.Select[tuple[int, int, int]]:
+    def _build(self) -> sa.Select[int, int, int]:
         found = sa.union_all(
             self._node_row(),
             *self._claims(),
@@ -133,7 +133,7 @@ class Looker:
             .limit(sa.bindparam("row_limit", type_=sa.Integer()))
         )
 
-    def _node_row(self) -> sa.Select[tuple[int, int, int]]:
+    def _node_row(self) -> sa.Select[int, int, int]:
         ours = sa.exists().where(
             Daemon.managementnodeid == self._node, Daemon.daemon == self._daemon
         )
@@ -149,7 +149,7 @@ class Looker:
             flags.label("reservationid"),
         ).where(ManagementNode.id == self._node)
 
-    def _claims(self) -> list[sa.Select[tuple[int, int, int]]]:
+    def _claims(self) -> list[sa.Select[int, int, int]]:
         now, last = aliased(State), aliased(State)
         untouched = sa.or_(
             sa.and_(now.name == "pending", last.name == Claim.state),
@@ -191,7 +191,7 @@ class Looker:
 
     def _requests(
         self, finding: Finding, *conditions: ColumnElement[bool]
-    ) -> sa.Select[tuple[int, int, int]]:
+    ) -> sa.Select[int, int, int]:
         """Reservations of this node whose request meets the conditions and nobody holds."""
         return (
             sa.select(
@@ -212,11 +212,11 @@ class Looker:
     def _in(self, names: frozenset[str]) -> ColumnElement[bool]:
         return Request.stateid.in_(self._catalog.states(sorted(names)))
 
-    def _starting(self, names: frozenset[str], finding: Finding) -> sa.Select[tuple[int, int, int]]:
+    def _starting(self, names: frozenset[str], finding: Finding) -> sa.Select[int, int, int]:
         due = Request.start < after_site_now(schedule.START_AHEAD_SECONDS)
         return self._requests(finding, self._in(names), due)
 
-    def _preloading(self) -> sa.Select[tuple[int, int, int]]:
+    def _preloading(self) -> sa.Select[int, int, int]:
         return self._requests(
             Finding.BACKGROUND,
             self._in(schedule.LOAD_STATES),
@@ -225,14 +225,14 @@ class Looker:
             Request.start < after_site_now(schedule.PRELOAD_TO_SECONDS),
         )
 
-    def _immediate(self) -> sa.Select[tuple[int, int, int]]:
+    def _immediate(self) -> sa.Select[int, int, int]:
         return self._requests(Finding.USER, self._in(schedule.IMMEDIATE_STATES))
 
-    def _ending(self) -> sa.Select[tuple[int, int, int]]:
+    def _ending(self) -> sa.Select[int, int, int]:
         soon = Request.end < after_site_now(schedule.END_AHEAD_SECONDS)
         return self._requests(Finding.SESSION, self._in(schedule.SESSION_STATES), soon)
 
-    def _polling(self) -> sa.Select[tuple[int, int, int]]:
+    def _polling(self) -> sa.Select[int, int, int]:
         newest_change = (
             sa.select(sa.func.max(ChangeLog.timestamp))
             .where(ChangeLog.logid == Request.logid, ChangeLog.remoteIP.is_not(None))
@@ -261,7 +261,7 @@ class Looker:
     def _age(self, name: str) -> int:
         return schedule.check_age_seconds(self._catalog.timing(name))
 
-    def _finished(self) -> list[sa.Select[tuple[int, int, int]]]:
+    def _finished(self) -> list[sa.Select[int, int, int]]:
         at_once = self._catalog.states(sorted(schedule.REMOVED_AT_ONCE))
         past = Request.end <= after_site_now(-schedule.REMOVE_AFTER_SECONDS)
         finished = self._in(schedule.FINISHED_STATES)
@@ -270,11 +270,11 @@ class Looker:
             self._requests(Finding.FINISHED, finished, past, Request.laststateid.not_in(at_once)),
         ]
 
-    def _unknown(self) -> sa.Select[tuple[int, int, int]]:
+    def _unknown(self) -> sa.Select[int, int, int]:
         names = frozenset(self._catalog.state_ids) - schedule.KNOWN_STATES
         return self._requests(Finding.UNKNOWN, self._in(names))
 
-    def _stray(self) -> sa.Select[tuple[int, int, int]]:
+    def _stray(self) -> sa.Select[int, int, int]:
         """Pending requests of which no node holds a claim and whose parent is ours."""
         other = aliased(Reservation)
         claim = aliased(Claim)

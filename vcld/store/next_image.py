@@ -180,7 +180,7 @@ def _window_days(connection: Connection, catalog: Catalog, computer_type: str) -
     return next(days for above, days in POPULARITY_DAYS if share > above)
 
 
-def _mapped_images(computerid: int) -> sa.Select[tuple[int]]:
+def _mapped_images(computerid: int) -> sa.Select[int]:
     image, computer = aliased(Resource), aliased(Resource)
     image_type, computer_type = aliased(ResourceType), aliased(ResourceType)
     image_group, computer_group = aliased(ResourceGroupMember), aliased(ResourceGroupMember)
@@ -201,7 +201,7 @@ def _mapped_images(computerid: int) -> sa.Select[tuple[int]]:
     )
 
 
-def _loadable_systems(provisioning: str) -> sa.Select[tuple[int]]:
+def _loadable_systems(provisioning: str) -> sa.Select[int]:
     return (
         sa.select(OS.id)
         .join(OSInstallType, OSInstallType.name == OS.installtype)

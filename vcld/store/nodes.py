@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -75,7 +77,7 @@ def get_node(connection: Connection, name: str) -> Node:
     return node_from_row(exact[0])
 
 
-def node_from_row(row: sa.Row[tuple[object, ...]]) -> Node:
+def node_from_row(row: sa.Row[*tuple[Any, ...]]) -> Node:
     """Make the snapshot of a row that has all columns of ``managementnode`` and ``state``."""
     separated = (row.NOT_STANDALONE or "").replace(",", " ").replace(";", " ")
     return Node(
@@ -234,7 +236,7 @@ def take_over(connection: Connection, managementnodeid: int, silent: int, daemon
     return len(moved)
 
 
-def _manageable(managementnodeid: int) -> sa.Select[tuple[int]]:
+def _manageable(managementnodeid: int) -> sa.Select[int]:
     """Ids of the computers that the site's resource groups let the node manage."""
     node, computer = aliased(Resource), aliased(Resource)
     node_type, computer_type = aliased(ResourceType), aliased(ResourceType)
@@ -254,3 +256,9 @@ def _manageable(managementnodeid: int) -> sa.Select[tuple[int]]:
             computer_type.name == "computer",
         )
     )
+
+
+def database_utc(connection: Connection) -> dt.datetime:
+    """Now by the database's clock, in UTC, naive."""
+    now = connection.scalar(sa.select(utc_now()))
+    return now if isinstance(now, dt.datetime) else dt.datetime.fromisoformat(str(now))

@@ -18,6 +18,7 @@ from vcld.schema.models import Computer, Log, Request, Reservation
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import site_now
 from vcld.store import claims, loadlog, requests
+from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
 from vcld.store.claims import Grip
 
@@ -188,6 +189,21 @@ def set_pending(connection: Connection, catalog: Catalog, grip: Grip) -> bool:
             Request.laststateid == catalog.state_id(grip.laststate),
         )
         .values(stateid=pending, laststateid=catalog.state_id(grip.state))
+    )
+    return done.rowcount == 1
+
+
+def free_stray(connection: Connection, catalog: Catalog, stray: Candidate) -> bool:
+    """Let a pending request that nobody owns be processed again. False when it changed."""
+    state = catalog.state_id(stray.laststate)
+    done = connection.execute(
+        sa.update(Request)
+        .where(
+            Request.id == stray.requestid,
+            Request.stateid == catalog.state_id("pending"),
+            Request.laststateid == state,
+        )
+        .values(stateid=state, laststateid=state)
     )
     return done.rowcount == 1
 

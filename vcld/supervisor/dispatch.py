@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from vcld import schedule
 from vcld.config import Settings
 from vcld.schedule import Action
-from vcld.schema.engine import Database
+from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
 from vcld.states.assignment import Assignment
 from vcld.states.table import find_handler

@@ -6,12 +6,10 @@ import secrets
 import socket
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from vcld import __version__, clock, processes
 from vcld.config import Settings
 from vcld.errors import VcldError
-from vcld.schema.engine import Database
+from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
 from vcld.store import nodes
 from vcld.store.nodes import DaemonRow, Identity

@@ -8,6 +8,7 @@ import queue
 import selectors
 import signal as signals
 from collections.abc import Callable
+from functools import partial
 
 import setproctitle
 import structlog
@@ -258,7 +259,7 @@ class Supervisor:
         for row in rows:
             if row.is_parent and row.claim is None and row.state == "pending":
                 freed = self._database.run(
-                    lambda c, row=row: transitions.free_stray(c, self._catalog, row)
+                    partial(transitions.free_stray, catalog=self._catalog, stray=row)
                 )
                 self._log.warning(
                     "request was pending without an owner, it is processed again",
@@ -291,7 +292,13 @@ class Supervisor:
         while self._deaths:
             death = self._deaths[0]
             self._database.run(
-                lambda c, death=death: recover(c, self._catalog, self._settings, death, self._log)
+                partial(
+                    recover,
+                    catalog=self._catalog,
+                    settings=self._settings,
+                    death=death,
+                    log=self._log,
+                )
             )
             self._deaths.pop(0)
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from vcld.config import Settings
 from vcld.errors import Blame
+from vcld.schema.engine import Connection
 from vcld.states import failure
 from vcld.states.outcome import Outcome
 from vcld.states.table import STATES

@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from sqlalchemy.engine import Connection
-
 from vcld import guest, plugins, provisioning
 from vcld.errors import ReservationChangedError, ReservationDataError, UnknownModuleError
 from vcld.guest.interface import Guest
 from vcld.processes import ProcessId
 from vcld.provisioning.interface import Provisioner
-from vcld.schema.engine import Database
+from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
 from vcld.states.table import STATES, find_handler
 from vcld.store import claims, loadlog, modules, requests, reservations, snapshots, transitions

@@ -1,0 +1,96 @@
+"""``vcld check``: would the daemon start, and would it work?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from vcld import clock, plugins, service
+from vcld.cli.output import duration, print_json
+from vcld.config import Settings
+from vcld.errors import ExitCode, NotFoundError, StoreError, VcldError
+from vcld.guest import GUESTS
+from vcld.guest.interface import Guest
+from vcld.provisioning import PROVISIONERS
+from vcld.provisioning.interface import Provisioner
+from vcld.schema import check as schema_check
+from vcld.schema.engine import Database
+from vcld.store import modules, nodes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    problems = find_problems(settings)
+    warnings = list(settings.warnings)
+    if options.json:
+        print_json({"usable": not problems, "problems": problems, "warnings": warnings})
+    else:
+        for warning in warnings:
+            sys.stdout.write(f"warning: {warning}\n")
+        for problem in problems:
+            sys.stdout.write(f"{problem}\n")
+        sys.stdout.write(f"{len(problems)} problems\n" if problems else "all is well\n")
+    return ExitCode.CONFIG if problems else ExitCode.DONE
+
+
+def find_problems(settings: Settings) -> list[str]:
+    """All that is wrong, a sentence each."""
+    problems = _unwritable(settings.pid_path.parent, "pidfile")
+    if settings.log:
+        problems += _unwritable(settings.log_path.parent, "log")
+    database = service.connect(settings)
+    try:
+        problems += database.run(schema_check.find_problems)
+    except StoreError as err:
+        return [*problems, f"{settings.database_url.render_as_string()}: {err}"]
+    if problems:
+        return problems
+    try:
+        node = database.run(lambda c: nodes.get_node(c, settings.fqdn))
+    except NotFoundError as err:
+        return [*problems, str(err)]
+    problems += [
+        f"{key}: the private key of managementnode.keys cannot be read"
+        for key in node.keys
+        if not os.access(key, os.R_OK)
+    ]
+    return problems + _clock(database, settings) + _plugins(database)
+
+
+def _unwritable(folder: Path, key: str) -> list[str]:
+    if os.access(folder, os.W_OK | os.X_OK):
+        return []
+    return [f"{key}: the folder {folder} is not there or cannot be written"]
+
+
+def _clock(database: Database, settings: Settings) -> list[str]:
+    there = database.run(nodes.database_utc)
+    skew = (clock.utc_now().replace(tzinfo=None) - there).total_seconds()
+    if abs(skew) <= settings.max_clock_skew_seconds:
+        return []
+    return [f"this machine's clock is {duration(skew)} off the database's: set the time"]
+
+
+def _plugins(database: Database) -> list[str]:
+    problems = []
+    groups = (
+        (
+            "vcld.provisioning",
+            PROVISIONERS,
+            database.run(modules.provisioning_modules),
+            Provisioner,
+        ),
+        ("vcld.guest", GUESTS, database.run(modules.guest_modules), Guest),
+    )
+    for group, table, names, kind in groups:
+        for name in names:
+            try:
+                plugins.find_class(group, table, name, kind)
+            except VcldError as err:
+                problems.append(str(err))
+    return problems

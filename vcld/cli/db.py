@@ -1,0 +1,42 @@
+"""``vcld db``: make or check the schema."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from vcld import service
+from vcld.cli.output import print_json
+from vcld.config import Settings
+from vcld.errors import ExitCode
+from vcld.schema import check, create, seed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    init = actions.add_parser("init", help="make the schema in an empty database")
+    init.add_argument("--simulator", action="store_true", help="add the simulated hardware's rows")
+    checked = actions.add_parser("check", help="say what an existing database lacks")
+    checked.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    engine = service.connect(settings).engine
+    if options.action == "init":
+        create.create_schema(engine)
+        with engine.begin() as connection:
+            seed.seed(connection)
+            if options.simulator:
+                seed.seed_simulator(connection)
+        sys.stdout.write(f"made the VCL schema in database {engine.url.database}\n")
+        return ExitCode.DONE
+    problems = service.connect(settings).run(check.find_problems)
+    if options.json:
+        print_json({"usable": not problems, "problems": problems})
+    else:
+        for problem in problems:
+            sys.stdout.write(f"{problem}\n")
+        sys.stdout.write(
+            f"{len(problems)} problems\n" if problems else "this is a VCL schema vcld can run on\n"
+        )
+    return ExitCode.CONFIG if problems else ExitCode.DONE

@@ -1,0 +1,91 @@
+"""One consistent picture of the site, as ``status`` prints it and ``watch`` draws it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from vcld.store import loadlog, overview
+from vcld.store.loadlog import Entry
+from vcld.store.overview import LoadStep, NodeLine, RequestLine
+
+#: States whose load-log rows are steps of a load.
+LOADING = frozenset({"new", "reload", "reinstall", "imageprep", "tovmhostinuse"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a reservation's work is, by its load log."""
+
+    name: str
+    text: str
+    age_seconds: int
+    #: 0 to 1 of the load.
+    fraction: float
+    #: None: not a load, or nothing is known.
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    nodes: list[NodeLine]
+    requests: list[RequestLine]
+    progress: dict[int, Progress]
+    computers: dict[str, int]
+
+
+def load_picture(connection: Connection) -> Picture:
+    """Read it in one transaction."""
+    requests = overview.load_requests(connection)
+    flows: dict[tuple[str, int, str], list[LoadStep]] = {}
+    progress = {}
+    rows: dict[int, list[Entry]] = {}
+    for entry in loadlog.read(connection, [line.reservationid for line in requests]):
+        rows.setdefault(entry.reservationid, []).append(entry)
+    for line in requests:
+        if line.reservationid not in rows:
+            continue
+        key = line.computer_type, line.imageid, line.provisioning
+        if key not in flows:
+            flows[key] = overview.load_flow(connection, *key)
+        progress[line.reservationid] = reckon(line, rows[line.reservationid], flows[key])
+    return Picture(
+        nodes=overview.load_nodes(connection),
+        requests=requests,
+        progress=progress,
+        computers=overview.computer_counts(connection),
+    )
+
+
+def reckon(line: RequestLine, entries: list[Entry], flow: list[LoadStep]) -> Progress:
+    """Place the newest rows of the load log in the flow of the computer's type.
+
+    The time left is what the steps after the present one take, by measurement or by the
+    site's estimates, and what remains of the present one.
+    """
+    newest = entries[-1]
+    working_on = line.laststate if line.state == "pending" else line.state
+    names = [step.name for step in flow]
+    reached = [entry for entry in entries if entry.name in names]
+    total = sum(step.seconds for step in flow)
+    if working_on not in LOADING or not reached or total <= 0:
+        done = working_on not in LOADING and bool(reached)
+        return Progress(
+            name=newest.name,
+            text=newest.text,
+            age_seconds=newest.age_seconds,
+            fraction=1.0 if done else 0.0,
+            seconds_left=None,
+        )
+    furthest = max(reached, key=lambda entry: names.index(entry.name))
+    position = names.index(furthest.name)
+    spent = min(furthest.age_seconds, flow[position].seconds)
+    left = sum(step.seconds for step in flow[position:]) - spent
+    return Progress(
+        name=newest.name,
+        text=newest.text,
+        age_seconds=newest.age_seconds,
+        fraction=max(0.0, min(1.0, 1 - left / total)),
+        seconds_left=left,
+    )

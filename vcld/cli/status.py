@@ -1,0 +1,71 @@
+"""``vcld status``: what is going on, at one moment."""
+
+from __future__ import annotations
+
+import argparse
+
+from vcld import service
+from vcld.cli.output import console, duration, print_json, table
+from vcld.cli.picture import Picture, load_picture
+from vcld.config import Settings
+from vcld.errors import ExitCode
+from vcld.store.overview import RequestLine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    picture = service.connect(settings).run(load_picture)
+    if options.json:
+        print_json(picture)
+        return ExitCode.DONE
+    show(picture)
+    return ExitCode.DONE
+
+
+def show(picture: Picture) -> None:
+    """Print a picture as tables."""
+    out = console()
+    nodes = [
+        (
+            node.hostname,
+            node.state,
+            duration(node.silent_seconds),
+            "stopped" if node.stopped else (f"{node.pid} on {node.host}" if node.pid else "-"),
+        )
+        for node in picture.nodes
+    ]
+    out.print(table("Management nodes", ("node", "state", "heartbeat", "daemon"), nodes))
+    rows = [request_row(line, picture) for line in picture.requests]
+    columns = ("request", "state", "computer", "image", "user", "worker", "step", "what")
+    out.print(table(f"Requests ({len(rows)})", columns, rows))
+    counts = [(state, count) for state, count in picture.computers.items()]
+    out.print(table("Computers", ("state", "count"), counts))
+
+
+def request_row(line: RequestLine, picture: Picture) -> tuple[object, ...]:
+    """One reservation as cells of a table."""
+    worker = line.phase or "-"
+    if line.phase == "running":
+        worker = f"pid {line.pid}" if line.pid else "starts"
+    elif line.next_in_seconds is not None:
+        worker = f"{line.phase} {duration(line.next_in_seconds)}"
+    progress = picture.progress.get(line.reservationid)
+    what = line.reason
+    if progress is not None and line.phase == "running":
+        what = progress.text
+        if progress.seconds_left is not None:
+            what = f"{progress.fraction:.0%}, {duration(progress.seconds_left)} left: {what}"
+    state = line.state if line.state == line.laststate else f"{line.state}/{line.laststate}"
+    return (
+        f"{line.requestid}:{line.reservationid}",
+        state,
+        f"{line.computer} ({line.computer_state})",
+        line.image,
+        line.user,
+        worker,
+        progress.name if progress else "-",
+        what,
+    )
