@@ -33,9 +33,8 @@ def resolved(connection: sa.Connection, table: str, row: dict[str, Any]) -> dict
     result = {}
     for key, value in row.items():
         column, name, id_ = REFERENCES.get(table, {}).get(key, (key, None, None))
-        if name is not None and value is not None:
-            value = connection.scalar(sa.select(id_).where(name == value))
-        result[column] = value
+        named = name is not None and value is not None
+        result[column] = connection.scalar(sa.select(id_).where(name == value)) if named else value
     return result
 
 

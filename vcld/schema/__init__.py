@@ -1,0 +1,1 @@
+"""The VCL schema: models, seed rows, our own tables, engine and retry."""
