@@ -88,10 +88,10 @@ def test_no_field_can_add_a_header_or_a_recipient(office: PostOffice, end: str) 
     )
 
     mail = office.mail()
-    assert set(mail.keys()) == {
+    assert set(mail.keys()) <= {
         *("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version"),
         *("Content-Type", "Content-Transfer-Encoding", "X-Peer", "X-MailFrom", "X-RcptTo"),
-    } & set(mail.keys())
+    }
     assert "X-Evil" not in mail
     assert mail.get_content().strip() == "text"
     assert "evil@example.org" not in office.envelopes[0].rcpt_tos

@@ -72,6 +72,9 @@ def _judge_one(rival: Rival, imagerevisionid: int, waited_seconds: float) -> Jud
     same_load = working_on == "reload" and rival.imagerevisionid == imagerevisionid
     if same_load and running:
         return Judgement(Ruling.WAIT, f"{name} loads the same image revision")
+    if rival.busy_elsewhere and working_on in _RECLAIMS:
+        # A cluster is taken back. Completing it for this computer would stop the others.
+        return Judgement(Ruling.WAIT, f"{name} is being reclaimed") if running else None
     if running and working_on in _RECLAIMS and waited_seconds < RECLAIM_PATIENCE_SECONDS:
         return Judgement(Ruling.WAIT, f"{name} is being reclaimed")
     if working_on in _YIELDING or rival.end_in_seconds <= 0:

@@ -127,6 +127,8 @@ class Rival:
     claim_revoked: bool
     #: A worker of it transfers an image or the like: it must not be stopped.
     holds_semaphore: bool
+    #: Other reservations of the same request, on other computers, are being worked on.
+    busy_elsewhere: bool = False
 
 
 def find_rivals(connection: Connection, computerid: int, requestid: int) -> list[Rival]:
@@ -135,10 +137,15 @@ def find_rivals(connection: Connection, computerid: int, requestid: int) -> list
     semaphore = sa.exists().where(
         VcldSemaphore.reservationid == Reservation.id, VcldSemaphore.expires > site_now()
     )
+    other = aliased(Claim)
+    elsewhere = sa.exists().where(
+        other.requestid == Request.id, other.reservationid != Reservation.id
+    )
     rows = connection.execute(
         sa.select(
             Request.id.label("requestid"),
             Reservation.id.label("reservationid"),
+            elsewhere.label("elsewhere"),
             now.name.label("state"),
             last.name.label("laststate"),
             seconds_between(site_now(), Request.start).label("start_in"),
@@ -170,6 +177,7 @@ def find_rivals(connection: Connection, computerid: int, requestid: int) -> list
             claim_phase=row.phase,
             claim_revoked=bool(row.revoked),
             holds_semaphore=bool(row.semaphore),
+            busy_elsewhere=bool(row.elsewhere),
         )
         for row in rows
     ]

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios and costs, measured on a private MariaDB with simulated hardware."""
