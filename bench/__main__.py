@@ -110,7 +110,7 @@ def latency(bench: Bench) -> tuple[float, float]:
         for number in range(1, 41):
             time.sleep(0.05 + number * 0.013)
             request = site.ask("tomaintenance", number)
-            own = f"tomaintenance/{'tomaintenance'}"
+            own = "tomaintenance/tomaintenance"
             taken.append(wait(lambda request=request, own=own: site.pair(request) != own))  # type: ignore[misc]
         return statistics.median(taken), sorted(taken)[-1]
     finally:
@@ -181,9 +181,9 @@ def due_query(bench: Bench) -> float:
     with site.engine.begin() as c:
         c.exec_driver_sql(
             "INSERT INTO request (stateid, laststateid, userid, start, end, daterequested)"
-            f" SELECT IF(seq % 2, {state('new')}, {state('complete')}),"
-            f" IF(seq % 2, {state('new')}, {state('timeout')}), 101,"
-            " NOW() + INTERVAL IF(seq % 2, seq * 60 + 7200, -seq) SECOND,"
+            f" SELECT IF(MOD(seq, 2), {state('new')}, {state('complete')}),"
+            f" IF(MOD(seq, 2), {state('new')}, {state('timeout')}), 101,"
+            " NOW() + INTERVAL IF(MOD(seq, 2), seq * 60 + 7200, -seq) SECOND,"
             " NOW() + INTERVAL seq * 60 + 9000 SECOND, NOW() FROM seq_1_to_50000"
         )
         c.exec_driver_sql(

@@ -14,7 +14,7 @@ from vcld.schema.columns import Base
 
 SEED = json.loads((Path(__file__).parents[1] / "data" / "vcl-seed-rows.json").read_text())
 #: Columns of the contract that name a row of another table.
-REFERENCES = {
+REFERENCES: dict[str, dict[str, tuple[str, Any, Any]]] = {
     "provisioning": {"module": ("moduleid", m.Module.name, m.Module.id)},
     "OS": {"module": ("moduleid", m.Module.name, m.Module.id)},
     "resourcegroup": {
