@@ -7,12 +7,15 @@ management nodes, a Perl one among them.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from vcld import clock
 from vcld.errors import Blame, ProvisioningError, ReservationChangedError
+from vcld.schema.engine import Connection
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
 from vcld.store import reservations, transitions
+from vcld.store.catalog import Catalog
 from vcld.store.claims import Grip
 from vcld.store.loadlog import Entry
 from vcld.waiting import pauses, wait_until
@@ -131,11 +134,20 @@ def settle(work: Work, outcome: Outcome) -> Outcome:
     if not wait_until(ended, work.cancellation, limit_seconds=limit_seconds):
         work.log.warning("children of the cluster did not end", limit_seconds=limit_seconds)
     if failed & children and outcome.request != _FAILED and work.grip.state != "deleted":
-        return replace(
+        outcome = replace(
             outcome,
             request=_FAILED,
             failed=True,
             ending=_FAILED if work.grip.state in {"new", "reserved"} else outcome.ending,
             reason=f"reservation {min(failed & children)} of the cluster failed",
         )
-    return outcome
+    if outcome.request != _FAILED:
+        return outcome
+    others = [sibling.computerid for sibling in reservation.siblings[1:]]
+    free = partial(_free_loaded, others)
+    return replace(outcome, effects=(*outcome.effects, free))
+
+
+def _free_loaded(computerids: list[int], connection: Connection, catalog: Catalog) -> None:
+    """Computers that were loaded for the cluster and that it will not use."""
+    transitions.free_reloading(connection, catalog, computerids)

@@ -15,8 +15,8 @@ from vcld.store.next_image import NextImage
 
 #: A reload that follows a reservation has this long.
 RELOAD_SECONDS = 30 * 60
-#: Computers in these states are somebody else's business.
-LEFT_ALONE = frozenset({"maintenance", "reloading", "vmhostinuse"})
+#: Computers in these states are an administrator's business.
+LEFT_ALONE = frozenset({"maintenance", "vmhostinuse"})
 
 
 def run(work: Work) -> Outcome:
@@ -27,7 +27,7 @@ def run(work: Work) -> Outcome:
     if reservation.request.server is not None:
         work.run(variables.forget_fixed_ip, reservation)
     work.progress(state, f"{computer.shortname} is being reclaimed")
-    if computer.state in LEFT_ALONE:
+    if computer.state in LEFT_ALONE or _is_loaded_by_another(work):
         return Outcome(reason=f"{computer.shortname} is {computer.state}", request="complete")
     if work.grip.laststate == "new":
         return _available("the user never had it")
@@ -36,6 +36,14 @@ def run(work: Work) -> Outcome:
     if work.grip.laststate == "reserved" and _is_clean(work):
         return _sanitize(work)
     return _reload(work)
+
+
+def _is_loaded_by_another(work: Work) -> bool:
+    """True when ``reloading`` is another request's mark, not one that our own load left."""
+    computer = work.reservation.computer
+    return computer.state == "reloading" and work.run(
+        requests.is_computer_claimed, computer.id, work.grip.requestid
+    )
 
 
 def _available(reason: str) -> Outcome:

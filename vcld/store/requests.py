@@ -183,6 +183,14 @@ def find_rivals(connection: Connection, computerid: int, requestid: int) -> list
     ]
 
 
+def is_computer_claimed(connection: Connection, computerid: int, requestid: int) -> bool:
+    """True when a worker of another request is at work on the computer."""
+    query = sa.select(Claim.reservationid).where(
+        Claim.computerid == computerid, Claim.requestid != requestid, Claim.phase == "running"
+    )
+    return connection.execute(query).first() is not None
+
+
 def supersede(connection: Connection, catalog: Catalog, rival: Rival) -> bool:
     """Complete a rival request and call its worker off. False when it changed meanwhile.
 

@@ -217,6 +217,18 @@ def set_computer(connection: Connection, catalog: Catalog, computerid: int, stat
     )
 
 
+def free_reloading(connection: Connection, catalog: Catalog, computerids: Sequence[int]) -> None:
+    """Make those of the computers available that are still marked as reloading (§7.3)."""
+    connection.execute(
+        sa.update(Computer)
+        .where(
+            Computer.id.in_(sorted(computerids)),
+            Computer.stateid == catalog.state_id("reloading"),
+        )
+        .values(stateid=catalog.state_id("available"))
+    )
+
+
 def set_own_computer(connection: Connection, catalog: Catalog, grip: Grip, state: str) -> bool:
     """Set the computer's state while the claim is held. False when it is lost."""
     held = sa.exists().where(*claims.owned(grip), Claim.revoked == 0)

@@ -125,7 +125,9 @@ class Supervisor:
         if process is not None and self._children.adopt(process, grip):
             daemon = self._lease.identity.daemon
             self._database.run(lambda c: claims.adopt(c, grip, daemon))
-            self._log.info("worker adopted", reservation_id=grip.reservationid, pid=process.pid)
+            self._log.info(
+                "worker adopted", reservation_id=grip.reservationid, worker_pid=process.pid
+            )
             return
         self._deaths.append(Death(grip, "was gone when the daemon started"))
 
@@ -306,7 +308,7 @@ class Supervisor:
         """Others may take over: nothing of ours may go on acting, but captures (§5.7)."""
         for child in self._children:
             if child.grip is not None and not STATES[child.grip.state].uninterruptible:
-                self._log.error("the lease is lost, worker stopped", pid=child.process.pid)
+                self._log.error("the lease is lost, worker stopped", worker_pid=child.process.pid)
                 self._children.kill(child)
 
     def _stop(self) -> ExitCode:
