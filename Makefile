@@ -1,16 +1,17 @@
-# make demo, make test, make bench: each gets what it needs.
+# make demo, make test, make bench: each gets what it needs. make lint, make clean.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test bench lint types check clean server
+.PHONY: demo test bench lint types clean server
 
 demo: $(STAMP)
 	$(BIN)/vcld demo --dir demo
 
 test: $(STAMP) server lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: $(STAMP) server
 	$(BIN)/python -m bench
@@ -25,9 +26,11 @@ types: $(STAMP)
 
 # A stamp, so that a second run installs nothing.
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "Python 3.11 or newer with venv is needed: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
 
 # The tests and benchmarks start a MariaDB server of their own.
 server:

@@ -5,30 +5,49 @@ Every line carries the pid and what is bound: request_id, reservation_id, comput
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from vcld import clock
-from vcld.config.redaction import redact
+from vcld.config.redaction import HIDDEN, redact
 
-#: Parts of names whose values are never shown.
-_SECRET_NAMES = ("password", "passwd", "passphrase", "secret", "wrtpass", "privatekey", "token")
-_SECRET_EXACT = frozenset({"pw", "pass", "xmlrpc_pass", "jabpass"})
+#: Parts of names, without ``_`` and ``-``, whose values are never shown.
+_SECRET_NAMES = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "wrtpass",
+    "privatekey",
+    "sshkey",
+    "apikey",
+    "keymaterial",
+    "token",
+    "credential",
+    "authorization",
+    "cookie",
+)
+_SECRET_EXACT = frozenset({"pw", "pass", "pwd", "xmlrpcpass", "jabpass"})
 #: A broken log file is complained of at most this often.
 COMPLAIN_SECONDS = 60.0
+#: Values are not followed deeper than this; one that holds itself has no end.
+_DEEPEST = 8
 
 
 def configure(
     *, level: str = "info", form: str = "auto", path: Path | None = None, process: str = "vcld"
 ) -> None:
-    """Set up logging for this process and its children.
+    """Set up logging for this process and its children; may be called again.
 
     Args:
         level: debug, info, warning or error.
@@ -36,35 +55,33 @@ def configure(
         path: The log file; None writes to stderr.
         process: Shown by the ``vcld`` format where no state is worked on.
     """
-    stream = LogFile(path)
+    on_terminal = path is None and sys.stderr is not None and sys.stderr.isatty()
     if form == "auto":
-        form = "console" if path is None and sys.stderr.isatty() else "json"
+        form = "console" if on_terminal else "json"
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        _add_pid,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_head,
+        structlog.processors.format_exc_info,
     ]
     if form == "vcld":
-        processors += [_add_caller(), structlog.processors.format_exc_info]
-    elif form == "json":
-        processors += [structlog.processors.format_exc_info]
-    processors += [_hide_secrets, _renderer(form, process)]
+        processors.insert(0, _caller())
+    processors += [_hide_secrets, _renderer(form, process, colors=on_terminal)]
+    _sink.use(path)
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),  # type: ignore[arg-type]
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.WriteLoggerFactory(file=_sink),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     _route_standard_logging()
 
 
-def _renderer(form: str, process: str) -> Processor:
+def _renderer(form: str, process: str, *, colors: bool) -> Processor:
     if form == "console":
         return structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            pad_event_to=0,
-            exception_formatter=structlog.dev.plain_traceback,
+            colors=colors, exception_formatter=structlog.dev.plain_traceback
         )
     if form == "vcld":
         return _VcldLine(process)
@@ -75,12 +92,15 @@ def _to_json(value: Any, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=False, **options)
 
 
-def _add_pid(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _add_head(_: WrappedLogger, level: str, event: EventDict) -> EventDict:
+    """When, how grave, what and by whom: first in the line. ``pid`` is always the writer's."""
+    when = clock.utc_now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
     event["pid"] = os.getpid()
-    return event
+    level = "error" if level == "exception" else level
+    return {"timestamp": when, "level": level, "event": event.pop("event", ""), **event}
 
 
-def _add_caller() -> Processor:
+def _caller() -> Processor:
     wanted = structlog.processors.CallsiteParameter
     return structlog.processors.CallsiteParameterAdder(
         {wanted.FILENAME, wanted.FUNC_NAME, wanted.LINENO}
@@ -88,117 +108,163 @@ def _add_caller() -> Processor:
 
 
 def _is_secret_name(name: str) -> bool:
-    name = name.lower()
-    return name in _SECRET_EXACT or any(part in name for part in _SECRET_NAMES)
+    plain = name.lower().replace("_", "").replace("-", "")
+    return plain in _SECRET_EXACT or any(part in plain for part in _SECRET_NAMES)
 
 
 def _hide_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    return {key: _hide(key, value) for key, value in event.items()}
+    """Before rendering, which may break a value up or escape it beyond recognition."""
+    return {key: _hide(key, value, _DEEPEST) for key, value in event.items()}
 
 
-def _hide(name: str, value: Any) -> Any:
-    if isinstance(name, str) and _is_secret_name(name) and value not in (None, "", True, False):
-        return "***"
-    if isinstance(value, dict):
-        return {key: _hide(key, item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_hide("", item) for item in value]
-    return value
+def _hide(name: str, value: Any, depth: int) -> Any:
+    if value is None or value == "" or isinstance(value, bool):
+        return value
+    if _is_secret_name(name):
+        return HIDDEN
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str):
+        return redact(value)
+    if depth and isinstance(value, dict):
+        return {redact(str(key)): _hide(str(key), item, depth - 1) for key, item in value.items()}
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        return [_hide("", item, depth - 1) for item in value]
+    return redact(str(value))
 
 
 class _VcldLine:
-    """The Perl daemon's line: time|pid|request|reservation|state|file:sub|line|text."""
+    """The Perl daemon's line: time|pid|request|reservation|state|file:sub|line|text.
+
+    The time is local, as tools that read these lines expect it.
+    """
 
     def __init__(self, process: str) -> None:
         self._process = process
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> str:
-        when = str(event.pop("timestamp"))[:19].replace("T", " ")
-        prefix = "|".join(
-            str(part)
-            for part in (
-                when,
-                event.pop("pid"),
-                event.pop("request_id", ""),
-                event.pop("reservation_id", ""),
-                event.pop("state", self._process),
-                f"{event.pop('filename', '')}:{event.pop('func_name', '')}",
-                event.pop("lineno", ""),
-            )
+        del event["timestamp"]
+        parts = (
+            clock.utc_now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            event.pop("pid"),
+            event.pop("request_id", ""),
+            event.pop("reservation_id", ""),
+            event.pop("state", self._process),
+            f"{event.pop('filename', '')}:{event.pop('func_name', '')}",
+            event.pop("lineno", ""),
         )
         level, text = event.pop("level"), event.pop("event")
         trace = event.pop("exception", "")
-        facts = " ".join(f"{key}={value}" for key, value in event.items())
-        mark = "---- WARNING ----\n" if level == "warning" else ""
-        mark = "---- CRITICAL ----\n" if level in {"error", "critical"} else mark
-        body = f"{mark}{text}{' ' if facts else ''}{facts}{chr(10) if trace else ''}{trace}"
-        return "\n".join(f"{prefix}|{line}" for line in body.splitlines())
+        facts = [f"{key}={value}" for key, value in event.items()]
+        lines = " ".join([str(text), *facts]).splitlines() + trace.splitlines()
+        if level in {"warning", "error", "critical"}:
+            lines.insert(0, f"---- {'WARNING' if level == 'warning' else 'CRITICAL'} ----")
+        prefix = "|".join(map(str, parts))
+        return "\n".join(f"{prefix}|{line}" for line in lines)
 
 
 class LogFile:
-    """Appends to the log; opens it anew after a rotation, and survives a full disk.
+    """Appends whole lines to the log; finds it again after a rotation, survives a full disk.
 
-    Lines that cannot be written go to stderr, with a complaint once a minute.
+    Each line is one write to a file opened for appending, so that lines of several processes
+    do not mix. A line that cannot be written goes to stderr, with a complaint once a minute.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._file: IO[str] | None = None
-        self._inode: tuple[int, int] | None = None
+        self._file: io.FileIO | None = None
+        self._is_torn = False
+        self._complained_at = float("-inf")
+
+    def use(self, path: Path | None) -> None:
+        """Write to this file from now on; None: to stderr."""
+        self._close()
+        self._path = path
         self._complained_at = float("-inf")
 
     def write(self, text: str) -> None:
-        """Write one line, with its line end, in one call and without any secret."""
+        """Write one line, with its line end and without any secret."""
         text = redact(text)
         if self._path is None:
-            self._to_stderr(text)
+            _to_stderr(text)
             return
         try:
-            file = self._open()
-            file.write(text)
-            file.flush()
+            self._append(self._open(self._path), text.encode("utf-8", "backslashreplace"))
         except OSError as err:
-            self._file = None
             now = clock.monotonic()
             if now - self._complained_at >= COMPLAIN_SECONDS:
                 self._complained_at = now
-                self._to_stderr(f"the log {self._path} cannot be written: {err.strerror}\n")
-            self._to_stderr(text)
+                _to_stderr(f"vcld: the log {self._path} cannot be written: {err.strerror}\n")
+            _to_stderr(text)
 
     def flush(self) -> None:
         """Nothing is held back."""
 
-    def _open(self) -> IO[str]:
-        assert self._path is not None
-        try:
-            found = os.stat(self._path)
-            inode: tuple[int, int] | None = (found.st_dev, found.st_ino)
-        except FileNotFoundError:
-            inode = None
-        if self._file is None or inode != self._inode:
-            self._file = open(  # noqa: SIM115 - kept open for the life of the process
-                self._path, "a", encoding="utf-8", errors="backslashreplace"
-            )
-            found = os.fstat(self._file.fileno())
-            self._inode = (found.st_dev, found.st_ino)
+    def _append(self, file: io.FileIO, line: bytes) -> None:
+        if self._is_torn:
+            line = b"\n" + line
+        rest = memoryview(line)
+        while rest:
+            written = file.write(rest)
+            if not written:
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            rest = rest[written:]
+            self._is_torn = bool(rest)
+
+    def _open(self, path: Path) -> io.FileIO:
+        if self._file is not None and self._is_still(self._file, path):
+            return self._file
+        self._close()
+        self._file = io.FileIO(path, "a", opener=_open_private)
         return self._file
 
     @staticmethod
-    def _to_stderr(text: str) -> None:
+    def _is_still(file: io.FileIO, path: Path) -> bool:
         try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            return  # nobody listens; the daemon goes on
+            ours = os.fstat(file.fileno())
+        except OSError:
+            return False  # closed behind our back
+        try:
+            return os.path.samestat(ours, os.stat(path))
+        except FileNotFoundError:
+            return False
+
+    def _close(self) -> None:
+        file, self._file, self._is_torn = self._file, None, False
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o640)
+
+
+def _to_stderr(text: str) -> None:
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # nobody listens; the daemon goes on
+
+
+#: Where all loggers of this process write, those made before a change too.
+_sink = LogFile()
 
 
 class _ToStructlog(logging.Handler):
     """Lines of libraries that use the standard logging."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            text = str(record.msg)  # the library's own mistake
         log = structlog.get_logger()
         method = log.error if record.levelno >= logging.ERROR else log.warning
-        method("library message", library=record.name, text=record.getMessage())
+        method("library message", library=record.name, text=text, exc_info=record.exc_info)
 
 
 def _route_standard_logging() -> None:

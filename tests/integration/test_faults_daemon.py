@@ -9,7 +9,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import Engine
 
 from tests.daemon import Daemons, eventually
 from tests.site import NEW_REVISION, Site
@@ -344,9 +343,7 @@ def _race(url: str, numbers: list[int], results: multiprocessing.Queue[list[int]
     engine.dispose()
 
 
-def test_fault_19_racing_claims_have_exactly_one_owner_each(
-    site: Site, database_url: str, seeded_engine: Engine
-) -> None:
+def test_fault_19_racing_claims_have_exactly_one_owner_each(site: Site, database_url: str) -> None:
     """2,500 requests, four claimers that all want each: 10,000 races."""
     count = 2500
     state = site.catalog.state_id("new")

@@ -21,16 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    engine = service.connect(settings).engine
+    database = service.connect(settings)
     if options.action == "init":
-        create.create_schema(engine)
-        with engine.begin() as connection:
-            seed.seed(connection)
-            if options.simulator:
-                seed.seed_simulator(connection)
-        sys.stdout.write(f"made the VCL schema in database {engine.url.database}\n")
+        create.create_schema(database.engine)
+        database.run(seed.seed)
+        if options.simulator:
+            database.run(seed.seed_simulator)
+        sys.stdout.write(f"made the VCL schema in database {database.engine.url.database}\n")
         return ExitCode.DONE
-    problems = service.connect(settings).run(check.find_problems)
+    problems = database.run(check.find_problems)
     if options.json:
         print_json({"usable": not problems, "problems": problems})
     else:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
+from vcld.config import address, redaction
+from vcld.config.keys import ODD_NO, Key, Kind
 from vcld.config.secret import Secret
-from vcld.config.settings import Key, Settings, keys
+from vcld.config.settings import Settings, keys
 from vcld.errors import ConfigError
 
 DEFAULT_PATH = Path("/etc/vcl/vcld.conf")
-_CHOICES = {
-    "log_level": ("debug", "info", "warning", "error"),
-    "log_format": ("auto", "console", "json", "vcld"),
-}
+_COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -34,19 +30,21 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         ConfigError: with every problem as "file:line: what is wrong and what to do".
     """
     environ = os.environ if environ is None else environ
-    path = path or Path(environ.get("VCLD_CONFIG") or DEFAULT_PATH)
-    url = environ.get("VCLD_DATABASE_URL")
+    # The daemon leaves the folder it was started in, and reads the file again later.
+    path = (path or Path(environ.get("VCLD_CONFIG") or DEFAULT_PATH)).absolute()
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read()
     except OSError as err:
         raise ConfigError(
             f"{path}: cannot be read ({err.strerror}); name the file with --config or VCLD_CONFIG"
         ) from err
+    url = environ.get("VCLD_DATABASE_URL")
     reading = _Reading(path)
-    reading.read(text)
-    if reading.has_password:
-        reading.check_mode()
-    reading.check_needed(has_url=bool(url))
+    reading.read(content.removeprefix(b"\xef\xbb\xbf"))
+    reading.check_mode(mode)
+    reading.check_needed("fqdn", *([] if url else ["lockerwrtuser"]))
     if url:
         reading.use_url(url)
     if reading.problems:
@@ -54,23 +52,17 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     return Settings(**reading.values, path=path, warnings=tuple(reading.warnings))
 
 
-def parse_line(line: str) -> tuple[str, str] | None:
+def parse_line(line: str) -> tuple[str, str | None] | None:
     """Split a line into key and value; None for an empty line or a comment.
 
-    A ``#`` starts a comment at the beginning of a line or after white space, so that a
-    password may contain one.
+    A ``#`` starts a comment at the beginning of a line or after white space only, and a
+    value may hold ``=``: a password may contain both. The value is None without a ``=``.
     """
-    text = line.strip()
-    if not text or text.startswith("#"):
+    text = _COMMENT.sub("", line).strip()
+    if not text:
         return None
     name, separator, value = text.partition("=")
-    if not separator:
-        return name.strip().lower(), ""
-    for position, character in enumerate(value):
-        if character == "#" and (position == 0 or value[position - 1].isspace()):
-            value = value[:position]
-            break
-    return name.strip().lower(), value.strip()
+    return name.strip().lower(), value.strip() if separator else None
 
 
 class _Reading:
@@ -79,90 +71,96 @@ class _Reading:
         self.values: dict[str, Any] = {}
         self.problems: list[str] = []
         self.warnings: list[str] = []
-        self.has_password = False
+        #: Where each key was first given.
+        self._lines: dict[str, int] = {}
+        self._refused: set[str] = set()
+        self._has_secret = False
 
-    def read(self, text: str) -> None:
+    def read(self, content: bytes) -> None:
         known = keys()
-        for number, line in enumerate(text.splitlines(), start=1):
-            pair = parse_line(line)
+        for number, raw in enumerate(content.split(b"\n"), start=1):
+            pair = parse_line(raw.decode("utf-8", "surrogateescape"))
             if pair is None:
                 continue
-            where = f"{self.path}:{number}"
             name, value = pair
-            if "=" not in line:
-                self.problems.append(f"{where}: {name!r} has no value; write {name}=VALUE")
+            where = f"{self.path}:{number}"
+            if value is None:
+                # The text may be a password: it is not repeated unless it is a key.
+                named = f"key {name} has no value" if name in known else "this is no key=value"
+                self.problems.append(f"{where}: {named}; write KEY=VALUE, or # before a comment")
             elif name not in known:
-                self.warnings.append(f"{where}: unknown key {name!r} is ignored{_near(name)}")
+                self.warnings.append(f"{where}: unknown key {name} is ignored{_near(name)}")
+            elif name in self._lines:
+                self.warnings.append(
+                    f"{where}: key {name} is ignored: it is set in line {self._lines[name]}"
+                )
             else:
+                self._lines[name] = number
                 self._take(where, known[name], value)
 
     def _take(self, where: str, key: Key, value: str) -> None:
-        if key.type.startswith("Secret"):
-            if value:
-                self.has_password = True
-                self.values[key.field] = Secret(value)
-            return
-        if not value and key.type != "str":
+        if not value:
             return  # an empty value means the default
-        try:
-            self.values[key.field] = _convert(key, value)
-        except ValueError as err:
-            self.problems.append(f"{where}: {key.name}={value}: {err}")
+        if any("\udc80" <= character <= "\udcff" for character in value):
+            self._refuse(where, key, "not UTF-8; save the file as UTF-8")
+        elif key.kind is Kind.SECRET:
+            self._has_secret = True
+            self.values[key.field] = Secret(value)
+        else:
+            self._convert(where, key, value)
 
-    def check_mode(self) -> None:
+    def _convert(self, where: str, key: Key, value: str) -> None:
+        try:
+            self.values[key.field] = key.convert(value)
+        except ValueError:
+            default = f" (default {key.default_text})" if key.default_text else ""
+            self._refuse(
+                where,
+                key,
+                f"{redaction.redact(repr(value))} is not {key.expected()}; correct it, or remove"
+                f" the line{default}",
+            )
+        if key.kind is Kind.YES_NO and value.lower() in ODD_NO:
+            self.warnings.append(
+                f"{where}: key {key.name}: {value} means no here, but meant yes to the Perl"
+                " daemon; write yes or no"
+            )
+
+    def _refuse(self, where: str, key: Key, why: str) -> None:
+        self._refused.add(key.name)
+        self.problems.append(f"{where}: key {key.name}: {why}")
+
+    def check_mode(self, mode: int) -> None:
         """A file with a password is for its owner only."""
-        mode = stat.S_IMODE(self.path.stat().st_mode)
-        if mode & 0o077:
+        if self._has_secret and mode & 0o077:
             self.problems.append(
-                f"{self.path}: holds a password but others may read it (mode {mode:04o});"
+                f"{self.path}: holds a password but others may use it (mode {mode:04o});"
                 f" run: chmod 600 {self.path}"
             )
 
-    def check_needed(self, *, has_url: bool) -> None:
-        needed = ["fqdn"] if has_url else ["fqdn", "lockerwrtuser"]
-        for name in needed:
-            if not self.values.get(name):
-                self.problems.append(f"{self.path}: key {name} is missing; add {name}=VALUE")
-        server = str(self.values.get("server", ""))
-        if server.count(":") == 1 and not server.rpartition(":")[2].isdecimal():
-            self.problems.append(f"{self.path}: server={server}: the port must be a number")
-
-    def use_url(self, url: str) -> None:
-        try:
-            make_url(url)
-        except ArgumentError:
+    def check_needed(self, *names: str) -> None:
+        for name in names:
+            if name in self.values or name in self._refused:
+                continue
+            line = self._lines.get(name)
+            where = f"{self.path}:{line}" if line else str(self.path)
             self.problems.append(
-                "VCLD_DATABASE_URL is not a database URL such as"
-                " mysql+pymysql://user:password@host/vcl"
+                f"{where}: key {name} is missing: {keys()[name].text}; add {name}=VALUE"
+            )
+
+    def use_url(self, text: str) -> None:
+        try:
+            address.from_url(text)
+        except ValueError as err:
+            self.problems.append(
+                f"VCLD_DATABASE_URL: {err}; write it like"
+                " mysql+pymysql://user:password@host/vcl, or unset it"
             )
             return
-        self.values["url"] = Secret(url)
-        password = make_url(url).password
-        if password:
-            Secret(str(password))  # registers it for redaction
+        self.values["url"] = Secret(text)
+        redaction.register(address.find_password(text))
 
 
 def _near(name: str) -> str:
     close = difflib.get_close_matches(name, keys(), n=1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def _convert(key: Key, value: str) -> Any:
-    if key.type == "bool":
-        # As in VCL: empty or anything with "no" in it is false.
-        return "no" not in value.lower() and value.lower() not in {"0", "false", "off"}
-    if key.type == "str":
-        allowed = _CHOICES.get(key.name)
-        if allowed and value.lower() not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}")
-        return value.lower() if allowed else value
-    kind = int if key.type == "int" else float
-    try:
-        number = kind(value)
-    except ValueError:
-        raise ValueError("must be a whole number" if kind is int else "must be a number") from None
-    if not math.isfinite(number):
-        raise ValueError("must be a finite number")
-    if key.minimum is not None and number < key.minimum:
-        raise ValueError(f"must be at least {key.minimum:g}")
-    return number

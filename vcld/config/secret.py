@@ -28,6 +28,6 @@ class Secret:
         return hash(self._value)
 
     def __repr__(self) -> str:
-        return "***"
+        return redaction.HIDDEN
 
     __str__ = __repr__

@@ -1,262 +1,226 @@
-"""The world of the simulator: computers, images and users that exist in files only.
+"""The world of the simulator: computers and images that exist in files only.
 
-Workers are processes, so the world lives in a folder: one JSON file per computer, replaced as
-a whole under a lock. What happens in it, and what goes wrong, is said by the file that
-``simulator_config`` names; docs/simulator.md describes it. Without that file everything works,
-at once.
+Workers are processes, so the world lives in a folder: one JSON file per computer and one for
+the repository, replaced as a whole under a lock. Nothing is forced to the disk: the world need
+not survive a power cut. Tests act in it as users and operators do.
 """
 
 from __future__ import annotations
 
-import fcntl
-import functools
-import json
+import hashlib
 import os
-import random
-import signal as signals
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-import yaml
+from vcld.errors import ConfigError
+from vcld.guest.simulated_files import Documents
+from vcld.guest.simulator_script import load_script
+from vcld.snapshot import Account
 
-from vcld import clock, errors
-from vcld.errors import Blame, ConfigError, ProvisioningError
-from vcld.snapshot import Reservation
-from vcld.waiting import Cancellation
-
-_SIGNALS = {"KILL", "STOP", "SEGV", "TERM", "ABRT"}
+#: ``open_to`` of a computer that lets in anybody.
+ANYBODY = "*"
 
 
-@dataclass(slots=True)
-class Machine:
-    """A simulated computer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedAccount:
+    """An account on a computer. The password itself is nowhere."""
 
+    uid: int
+    root_access: bool
+    public_keys: bool
+    salt: str
+    #: Empty: no local password.
+    password_hash: str = ""
+
+    @classmethod
+    def make(cls, account: Account) -> SimulatedAccount:
+        """What ``useradd`` would make of it."""
+        salt = secrets.token_hex(8)
+        return cls(
+            uid=account.user.uid,
+            root_access=account.root_access,
+            public_keys=account.user.usepublickeys and bool(account.user.sshpublickeys),
+            salt=salt,
+            password_hash=_hash(salt, account.password) if account.password else "",
+        )
+
+    def accepts(self, password: str) -> bool:
+        """True when this is the account's password."""
+        return bool(self.password_hash) and self.password_hash == _hash(self.salt, password)
+
+
+def _hash(salt: str, password: str) -> str:
+    # One quick round: nobody logs in here, and a slow hash would be measured as our own cost.
+    return hashlib.blake2b(password.encode(), key=salt.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(slots=True, kw_only=True)
+class SimulatedComputer:
+    """A computer as it is at a moment."""
+
+    #: on, off or suspended.
     power: str = "off"
-    #: Revision on the disk; None: nothing, or a load that did not end.
+    #: False: it runs, but nothing reaches it.
+    reachable: bool = True
+    #: What its ``currentimage.txt`` says; None: nothing, or a load that did not end.
     imagerevision_id: int | None = None
-    #: Changes with each load: tests see whether a disk survived.
+    #: Names the contents of the disk; changes with each load and with nothing else.
     disk: str = ""
     post_load: bool = False
     tainted: str = ""
-    #: Login names of the accounts on it.
-    accounts: list[str] = field(default_factory=list)
-    #: Who may connect: None: nobody, "*": anybody, else one address.
+    #: Accounts by login name.
+    users: dict[str, SimulatedAccount] = field(default_factory=dict)
+    #: Ports of the connect methods that are open, such as ``TCP:22``.
+    open_ports: list[str] = field(default_factory=list)
+    #: Who gets through to them: None: nobody, ``*``: anybody, else one address.
     open_to: str | None = None
     #: Seconds since 1970 when access was granted.
     opened_at: float = 0.0
-    #: Address of the connected user.
-    connected_from: str | None = None
+    #: Address of each connected user, by login name.
+    connected: dict[str, str] = field(default_factory=dict)
+    #: True once a test has connected or disconnected a user: from then on, and until the next
+    #: load or sanitizing, users do what the test says.
+    steered: bool = False
+    public_ip: str = ""
+    #: Addresses of the cluster's computers, as told by ``update_cluster``.
+    cluster: list[str] = field(default_factory=list)
+    #: Texts shown on the console.
     notices: list[str] = field(default_factory=list)
+    #: Complete loads so far.
     loads: int = 0
+    #: Names the load that is going on; empty: none.
+    loading: str = ""
+
+    @property
+    def accounts(self) -> list[str]:
+        """Login names of the accounts."""
+        return sorted(self.users)
+
+    @property
+    def is_answering(self) -> bool:
+        """True when a system runs on it and can be reached."""
+        return self.power == "on" and self.reachable and self.imagerevision_id is not None
+
+    def lets_in(self, login: str, address: str) -> bool:
+        """True when the user could connect from the address."""
+        open_ = bool(self.open_ports) and self.open_to in {ANYBODY, address}
+        return open_ and self.is_answering and login in self.users
+
+    def close(self) -> None:
+        """Shut the connect methods for everybody, and end the connections."""
+        self.open_ports, self.open_to, self.opened_at, self.connected = [], None, 0.0, {}
+
+    def set_power(self, power: str) -> None:
+        """Switch; connections end with the system."""
+        if power != "on":
+            self.connected = {}
+        self.power = power
+
+    def wipe(self) -> None:
+        """Take away the system and everything on it, but not the number of its loads."""
+        self.set_power("off")
+        self.close()
+        self.imagerevision_id, self.disk, self.post_load, self.tainted = None, "", False, ""
+        self.users, self.cluster, self.notices, self.public_ip = {}, [], [], ""
+        self.steered, self.loading = False, ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Something that goes wrong at a step, for some reservations."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image that was captured, or fetched from a partner."""
 
-    number: int
-    step: str
-    computer: str = "*"
-    image: str = "*"
-    request: int | None = None
-    state: str = "*"
-    probability: float = 1.0
-    #: Happens this many times in all; None: always.
-    times: int | None = None
-    error: str | None = None
-    blame: str | None = None
-    message: str = "simulated failure"
-    hang: bool = False
-    signal: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """Whether and when a user connects."""
-
-    computer: str = "*"
-    request: int | None = None
-    #: Seconds after access was granted; None: never.
-    connects_after: float | None = 0.0
-    #: Address the user comes from; None: the one that the web site knows.
-    address: str | None = None
-    #: Seconds after access was granted; None: stays.
-    leaves_after: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What the configuration file says."""
-
-    folder: Path
-    #: Seconds by step name or pattern; a pair is a range to draw from.
-    delays: dict[str, float | tuple[float, float]] = field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
-    visits: tuple[Visit, ...] = ()
-    missing_images: frozenset[str] = frozenset()
-    partner_images: frozenset[str] = frozenset()
-
-
-@functools.lru_cache(maxsize=4)
-def _load_script(path: str, _changed_at: int) -> Script:
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-        data = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as err:
-        raise ConfigError(f"simulator_config={path}: cannot be read: {err}") from err
-    data = data or {}
-    try:
-        return Script(
-            folder=Path(data.get("state_dir") or file.parent / "simulator"),
-            delays={k: tuple(v) if isinstance(v, list) else v
-                    for k, v in data.get("delays", {}).items()},
-            rules=tuple(Rule(number, **rule) for number, rule in enumerate(data.get("rules", []))),
-            visits=tuple(Visit(**visit) for visit in data.get("users", [])),
-            missing_images=frozenset(data.get("missing_images", ())),
-            partner_images=frozenset(data.get("partner_images", ())),
-        )  # fmt: skip
-    except TypeError as err:
-        raise ConfigError(f"simulator_config={path}: {err}; see docs/simulator.md") from err
-
-
-def load_script(path: str) -> Script:
-    """Read the simulator's configuration, again when the file has changed.
-
-    Raises:
-        ConfigError: it cannot be read or holds a key that means nothing.
-    """
-    if not path:
-        return Script(folder=Path(tempfile.gettempdir()) / f"vcld-simulator-{os.getuid()}")
-    try:
-        changed_at = os.stat(path).st_mtime_ns
-    except OSError as err:
-        raise ConfigError(f"simulator_config={path}: {err.strerror}") from err
-    return _load_script(path, changed_at)
+    size_mib: int
+    #: ``disk`` of the computer it was captured from; empty: not captured here.
+    disk: str = ""
 
 
 class World:
-    """All simulated computers of one configuration."""
+    """All computers and images of one ``simulator_config``."""
 
     def __init__(self, config: str) -> None:
+        #: What the file says now. A worker goes on with what it said when the worker began.
         self.script = load_script(config)
-        self._folder = self.script.folder
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.script.folder, is_shared=self.script.folder_is_shared)
+        self.documents = Documents(self.script.folder)
 
-    def machine(self, name: str) -> Machine:
+    def computer(self, name: str) -> SimulatedComputer:
         """A computer as it is now; one that was never touched is off and empty."""
-        try:
-            data = json.loads(self._path(name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return Machine()
-        return Machine(**data)
+        return _computer(self.documents.read(f"computer-{name}"))
+
+    #: The former name.
+    machine = computer
 
     @contextmanager
-    def change(self, name: str) -> Iterator[Machine]:
+    def change(self, name: str) -> Iterator[SimulatedComputer]:
         """Change a computer: nobody else does meanwhile, and readers see old or new."""
-        path = self._path(name)
-        with open(self._folder / f"{path.stem}.lock", "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            machine = self.machine(name)
-            yield machine
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(asdict(machine)), encoding="utf-8")
-            partial.replace(path)
+        with self.documents.change(f"computer-{name}") as data:
+            computer = _computer(data)
+            yield computer
+            data.update(asdict(computer))
 
-    def images(self) -> dict[str, int]:
-        """Captured images and their sizes in MiB."""
-        try:
-            loaded: dict[str, int] = json.loads((self._folder / "images.json").read_text())
-        except FileNotFoundError:
-            return {}
-        return loaded
+    def connect_user(self, name: str, login: str, address: str) -> bool:
+        """A user connects to a computer. False when it does not let the user in."""
+        with self.change(name) as computer:
+            computer.steered = True
+            if computer.lets_in(login, address):
+                computer.connected[login] = address
+            return computer.connected.get(login) == address
 
-    def add_image(self, name: str, size_mib: int) -> None:
-        """Put an image into the repository, whole or not at all."""
-        with open(self._folder / "images.lock", "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            partial = self._folder / "images.partial"
-            partial.write_text(json.dumps({**self.images(), name: size_mib}), encoding="utf-8")
-            partial.replace(self._folder / "images.json")
+    def disconnect_user(self, name: str, login: str) -> None:
+        """A user leaves a computer, and stays away."""
+        with self.change(name) as computer:
+            computer.steered = True
+            computer.connected.pop(login, None)
 
-    def pass_step(self, step: str, reservation: Reservation, cancellation: Cancellation) -> None:
-        """Let happen what the script says for this step: a delay, a failure, a death.
+    def set_power(self, name: str, power: str) -> None:
+        """Somebody presses the button: on, off or suspended."""
+        with self.change(name) as computer:
+            computer.set_power(power)
 
-        Raises:
-            ProvisioningError: the script wants one.
-            WorkerStopped: the worker was told to stop meanwhile.
-        """
-        for rule in self.script.rules:
-            if _concerns(rule, step, reservation) and self._happens(rule):
-                _strike(rule, cancellation)
-        for pattern, seconds in self.script.delays.items():
-            if fnmatchcase(step, pattern):
-                low, high = seconds if isinstance(seconds, tuple) else (seconds, seconds)
-                cancellation.wait(random.uniform(low, high))
-                return
+    def set_reachable(self, name: str, *, reachable: bool) -> None:
+        """Somebody pulls the network cable, or puts it back."""
+        with self.change(name) as computer:
+            computer.reachable = reachable
 
-    def visit(self, reservation: Reservation) -> Visit:
-        """What the reservation's user does."""
-        for visit in self.script.visits:
-            if fnmatchcase(reservation.computer.shortname, visit.computer) and visit.request in {
-                None,
-                reservation.request.id,
-            }:
-                return visit
-        return Visit()
+    def images(self) -> dict[str, StoredImage]:
+        """What was captured or fetched, by imagename."""
+        return {name: StoredImage(**facts) for name, facts in self.documents.read("images").items()}
 
-    def _happens(self, rule: Rule) -> bool:
-        if rule.probability < 1.0 and random.random() >= rule.probability:
-            return False
-        if rule.times is None:
-            return True
-        path = self._folder / f"rule{rule.number}.count"
-        with open(path, "a+", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            count = int(file.read() or 0)
-            if count >= rule.times:
+    def add_image(self, name: str, image: StoredImage) -> bool:
+        """Put an image into the repository; False when the name is taken: nothing is done."""
+        with self.documents.change("images") as data:
+            if name in data:
                 return False
-            file.truncate(0)
-            file.write(str(count + 1))
+            data[name] = asdict(image)
         return True
 
-    def _path(self, name: str) -> Path:
-        safe = "".join(c if c.isalnum() or c in "-_." else f"%{ord(c):x}" for c in name)
-        return self._folder / f"computer-{safe}.json"
+
+def _computer(data: dict[str, Any]) -> SimulatedComputer:
+    known = {item.name for item in fields(SimulatedComputer)}
+    facts = {key: value for key, value in data.items() if key in known}
+    users = {login: SimulatedAccount(**user) for login, user in facts.pop("users", {}).items()}
+    return SimulatedComputer(**facts, users=users)
 
 
-def _concerns(rule: Rule, step: str, reservation: Reservation) -> bool:
-    return (
-        fnmatchcase(step, rule.step)
-        and fnmatchcase(reservation.computer.shortname, rule.computer)
-        and fnmatchcase(reservation.imagerevision.imagename, rule.image)
-        and fnmatchcase(reservation.request.state, rule.state)
-        and rule.request in {None, reservation.request.id}
-    )
+def _make_private(folder: Path, *, is_shared: bool) -> None:
+    """Make the folder; where others can write, make sure that nobody else made it for us.
 
-
-def _strike(rule: Rule, cancellation: Cancellation) -> None:
-    if rule.signal is not None:
-        if rule.signal not in _SIGNALS:
-            raise ConfigError(f"simulator: signal {rule.signal!r} is none of {sorted(_SIGNALS)}")
-        os.kill(os.getpid(), signals.Signals[f"SIG{rule.signal}"])
-    if rule.hang:
-        while True:
-            cancellation.wait(3600)
-    if rule.error is not None:
-        kind = getattr(errors, rule.error, None)
-        if not (isinstance(kind, type) and issubclass(kind, ProvisioningError)):
-            raise ConfigError(f"simulator: {rule.error!r} is no ProvisioningError of vcld.errors")
-        if rule.blame is None:
-            raise kind(rule.message)
-        raise kind(rule.message, blame=Blame[rule.blame.upper()])
-
-
-def now() -> float:
-    """Seconds since 1970: the only clock that processes share here."""
-    return clock.epoch()
+    Raises:
+        ConfigError: it cannot be made, or is not ours alone.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=not is_shared, exist_ok=True)
+        facts = folder.lstat()
+    except OSError as err:
+        raise ConfigError(f"the simulator cannot use folder {folder}: {err.strerror}") from err
+    ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+    if is_shared and not (ours and facts.st_mode & 0o077 == 0):
+        raise ConfigError(
+            f"the simulator's folder {folder} is not ours alone; remove it, or name a file with "
+            "simulator_config"
+        )

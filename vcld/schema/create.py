@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import quoted_name
 
 from vcld.errors import SchemaError
 from vcld.schema import models, own, untyped
 from vcld.schema.columns import Base
+from vcld.schema.engine import Database, error_code
 
+#: MySQL's number for an index that is there already.
+DUPLICATE_INDEX = 1061
 #: Importing these fills the metadata.
 _FILLED = (models, own, untyped)
 
@@ -28,41 +32,73 @@ def create_schema(engine: Engine) -> None:
 
     Raises:
         SchemaError: the database holds tables already; nothing was changed.
+        StoreError: the database is away or refuses.
     """
-    present = sa.inspect(engine).get_table_names()
-    if present:
-        raise SchemaError(
-            f"database {engine.url.database!r} is not empty ({len(present)} tables);"
-            " a new schema is only made in an empty one"
-        )
-    with engine.begin() as connection:
+
+    def work(connection: Connection) -> None:
+        present = sa.inspect(connection).get_table_names()
+        if present:
+            raise SchemaError(
+                f"database {engine.url.database!r} is not empty ({len(present)} tables);"
+                " a new schema is only made in an empty one"
+            )
         _create(connection, [*vcl_tables(), *own.OWN_TABLES])
+
+    Database(engine).run(work)
 
 
 def missing_own_tables(connection: Connection) -> list[sa.Table]:
-    """Those of our own tables that the database lacks."""
-    present = set(sa.inspect(connection).get_table_names())
-    return [table for table in own.OWN_TABLES if table.name not in present]
+    """Those of our own tables that the database lacks, or that lack an index."""
+    inspector = sa.inspect(connection)
+    present = set(inspector.get_table_names())
+    return [
+        table
+        for table in own.OWN_TABLES
+        if table.name not in present or _lacks_index(inspector, table)
+    ]
+
+
+def _lacks_index(inspector: sa.Inspector, table: sa.Table) -> bool:
+    present = [index["column_names"] for index in inspector.get_indexes(table.name)]
+    return any(list(index.columns.keys()) not in present for index in table.indexes)
 
 
 def ensure_own_tables(engine: Engine) -> list[str]:
-    """Create what is missing of our own tables; return their names."""
-    with engine.begin() as connection:
+    """Create what is missing of our own tables; return their names.
+
+    Any number of daemons may do so at the same time.
+
+    Raises:
+        StoreError: the database is away, or its user may not create tables.
+    """
+
+    def work(connection: Connection) -> list[str]:
         missing = missing_own_tables(connection)
         _create(connection, missing)
-    return [table.name for table in missing]
+        return [table.name for table in missing]
+
+    return Database(engine).run(work)
 
 
-def _create(connection: Connection, tables: list[sa.Table]) -> None:
+def _create(connection: Connection, tables: Iterable[sa.Table]) -> None:
     """Create tables whatever their order: some refer to one another."""
     if connection.dialect.name == "sqlite":
         _create_in_sqlite(connection, tables)
         return
     with relaxed(connection):
         for table in tables:
-            connection.execute(CreateTable(table))
+            connection.execute(CreateTable(table, if_not_exists=True))
             for index in sorted(table.indexes, key=lambda index: index.name or ""):
-                connection.execute(CreateIndex(index))
+                _create_index(connection, index)
+
+
+def _create_index(connection: Connection, index: sa.Index) -> None:
+    try:
+        connection.execute(CreateIndex(index))
+    except DBAPIError as err:
+        # Another daemon was quicker; only MariaDB knows IF NOT EXISTS here.
+        if error_code(err) != DUPLICATE_INDEX:
+            raise
 
 
 @contextmanager
@@ -82,7 +118,7 @@ def relaxed(connection: Connection) -> Iterator[None]:
         )
 
 
-def _create_in_sqlite(connection: Connection, tables: list[sa.Table]) -> None:
+def _create_in_sqlite(connection: Connection, tables: Iterable[sa.Table]) -> None:
     """Create tables where index names are global and no key of two columns counts by itself."""
     metadata = sa.MetaData()
     for table in Base.metadata.tables.values():

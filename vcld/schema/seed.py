@@ -36,7 +36,8 @@ def _seed(connection: Connection) -> None:
                   "adminlevel", "affiliation"):  # fmt: skip
         _insert(connection, table, data[table])
     _insert(connection, "OSinstalltype", data["OSinstalltype"])
-    _insert(connection, "user", data["user"])
+    for table in ("user", "schedule", "scheduletimes"):
+        _insert(connection, table, data[table])
     modules = _ids(connection, m.Module.name, m.Module.id)
     _insert(
         connection,

@@ -48,7 +48,8 @@ class written_at(sa.ClauseElement):  # noqa: N801 - an SQL default
 
 @compiles(written_at)
 def _(element: written_at, _compiler: SQLCompiler, **_: Any) -> str:
-    return f"current_timestamp(){' ON UPDATE current_timestamp()' * element.on_update}"
+    # Without parentheses, else MySQL keeps it as an expression.
+    return f"CURRENT_TIMESTAMP{' ON UPDATE CURRENT_TIMESTAMP' * element.on_update}"
 
 
 @compiles(written_at, "sqlite")
