@@ -44,9 +44,13 @@ class ConfigError(VcldError):
 
 
 class StoreError(VcldError):
-    """The database is out of reach or refuses. The supervisor goes on trying."""
+    """The database is out of reach. The supervisor goes on trying."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+class StoreRefusedError(StoreError):
+    """The database answers, but refuses a statement: rights, schema or data are wrong."""
 
 
 class SchemaError(VcldError):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 #: States that put something on a computer, at a set time.
 LOAD_STATES = frozenset({"new", "imageprep", "reload", "tovmhostinuse"})
+#: Of requests that no user waits for.
+BACKGROUND_STATES = (LOAD_STATES - {"new"}) | {"tomaintenance"}
 #: States of a running session that is looked at now and then.
 SESSION_STATES = frozenset({"inuse", "imageinuse"})
 #: States in which a request waits for its removal.

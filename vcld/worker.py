@@ -36,9 +36,9 @@ from vcld.states.assignment import Assignment
 from vcld.states.outcome import Outcome, Result, Wait
 from vcld.states.table import STATES, find_handler
 from vcld.states.work import Work
-from vcld.store import claims, requests, snapshots, transitions
+from vcld.store import grips, requests, snapshots, transitions
 from vcld.store.catalog import Catalog
-from vcld.store.claims import ClaimLostError, Grip
+from vcld.store.grips import ClaimLostError, Grip
 from vcld.waiting import Cancellation
 
 #: What SIGTERM means to a worker: hand the reservation back.
@@ -113,7 +113,7 @@ class Worker:
         process = processes.own()
         has_computer, reservation = self._database.run(
             lambda connection: (
-                claims.register(connection, self._grip, process, exclusive=exclusive),
+                grips.register(connection, self._grip, process, exclusive=exclusive),
                 self._load(connection),
             )
         )
@@ -234,6 +234,7 @@ class Worker:
             request_state=outcome.request,
             request_laststate=outcome.laststate,
             computer_state=outcome.computer,
+            computer_facts=outcome.computer_facts,
             log_ending=outcome.ending,
             entries=outcome.entries,
             effects=outcome.effects,
@@ -253,7 +254,7 @@ class Worker:
 
     def _park(self, work: Work, wait: Wait) -> ExitCode:
         held = self._database.run(
-            lambda connection: claims.park(
+            lambda connection: grips.park(
                 connection,
                 work.grip,
                 seconds=wait.seconds,
@@ -295,7 +296,7 @@ class Worker:
             pair, owned = quiet.run(
                 lambda connection: (
                     requests.find_pair(connection, grip.requestid),
-                    claims.is_owned(connection, grip),
+                    grips.is_held(connection, grip),
                 )
             )
         except StoreError:
@@ -344,6 +345,7 @@ def _for_child(outcome: Outcome) -> Outcome:
     return Outcome(
         reason=outcome.reason,
         computer=outcome.computer,
+        computer_facts=outcome.computer_facts,
         entries=outcome.entries,
         effects=outcome.effects,
         failed=outcome.failed,

@@ -15,7 +15,7 @@ from tests.site import NEW_REVISION, Site
 from vcld.schema.engine import Database, make_engine
 from vcld.store import candidates, claims
 from vcld.store.catalog import load_catalog
-from vcld.store.claims import ClaimLostError
+from vcld.store.grips import ClaimLostError
 
 STATES = Path(__file__).parents[2] / "vcld" / "states"
 

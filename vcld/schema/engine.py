@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from vcld import clock
-from vcld.errors import StoreError
+from vcld.errors import StoreError, StoreRefusedError
 from vcld.waiting import Cancellation, pauses
 
 T = TypeVar("T")
@@ -129,8 +129,8 @@ class Database:
         """Run ``work`` in one transaction.
 
         Raises:
-            StoreError: the database was away for longer than the patience allows, or
-                refused the statement.
+            StoreRefusedError: the database refused a statement.
+            StoreError: it was away for longer than the patience allows.
             WorkerStopped: the wait for the database was cancelled.
         """
         deadline = clock.monotonic() + self.patience_seconds
@@ -146,7 +146,7 @@ class Database:
                         self._pause(random.uniform(0, 0.02 * conflicts))
                         continue
                     if not (is_outage(err) or is_conflict(err)):
-                        raise StoreError(_sentence(err)) from err
+                        raise StoreRefusedError(_sentence(err)) from err
                     self.engine.dispose()
                     if clock.monotonic() + pause > deadline:
                         raise StoreError(_sentence(err)) from err

@@ -8,7 +8,7 @@ from vcld.config import Settings
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.store.catalog import Catalog
-from vcld.store.claims import Grip
+from vcld.store.grips import Grip
 
 
 @dataclass(frozen=True, kw_only=True)

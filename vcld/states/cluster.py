@@ -16,7 +16,7 @@ from vcld.states.outcome import Outcome
 from vcld.states.work import Work
 from vcld.store import reservations, transitions
 from vcld.store.catalog import Catalog
-from vcld.store.claims import Grip
+from vcld.store.grips import Grip
 from vcld.store.loadlog import Entry
 from vcld.waiting import pauses, wait_until
 

@@ -14,7 +14,7 @@ from vcld import clock, schedule
 from vcld.errors import ReservationChangedError
 from vcld.schema.engine import Connection
 from vcld.states.work import Work
-from vcld.store import claims, requests
+from vcld.store import grips, requests
 from vcld.store.requests import Rival
 from vcld.waiting import pauses
 
@@ -130,7 +130,7 @@ def _attempt(work: Work, waited_seconds: float) -> Judgement:
         rivals = requests.find_rivals(connection, computerid, work.grip.requestid)
         judgement = judge(rivals, work.reservation.imagerevision.id, waited_seconds)
         if judgement.ruling is Ruling.FREE and not work.has_computer:
-            if claims.take_computer(connection, work.grip):
+            if grips.take_computer(connection, work.grip):
                 return judgement
             return Judgement(Ruling.WAIT, "another worker is changing the computer")
         if judgement.rival is not None:
@@ -147,7 +147,7 @@ def _attempt(work: Work, waited_seconds: float) -> Judgement:
 def _take_over(connection: Connection, work: Work, rival: Rival) -> None:
     # Writing the own claim makes two workers that take each other over collide, on a Galera
     # cluster too: whoever comes second finds itself revoked.
-    if not claims.note(connection, work.grip, f"takes over request {rival.requestid}"):
+    if not grips.note(connection, work.grip, f"takes over request {rival.requestid}"):
         raise ReservationChangedError(f"request {work.grip.requestid} was itself taken over")
     if requests.supersede(connection, work.catalog, rival):
         work.log.info("request taken over", rival_request_id=rival.requestid)

@@ -6,7 +6,10 @@ from vcld.errors import ImageNotFoundError, ProvisioningError
 from vcld.provisioning.interface import LoadStatus
 from vcld.schema.engine import Connection
 from vcld.states.work import Work
-from vcld.store import durations, images, reservations
+from vcld.store import durations, reservations, transitions
+
+#: Nobody needs to know how long a shorter load will take.
+SHORTEST_FORECAST_SECONDS = 1.0
 
 
 def load_computer(work: Work) -> None:
@@ -56,14 +59,18 @@ def _finish_load(work: Work) -> bool:
 def _load(work: Work) -> None:
     reservation = work.reservation
     name, image = reservation.computer.shortname, reservation.imagerevision.imagename
+    work.step("new:image")
+    is_here = work.provisioner.image_exists()
     work.step("new:reloading")
+    where = "is here" if is_here else "is not here, asking partners for it"
     work.set_computer(
         "reloading",
         ("loadimageblade", f"{name} must be loaded with {image}"),
         ("info", f"{name} is reloading"),
+        ("doesimageexists", f"{image} {where}"),
     )
-    work.step("new:image")
-    _get_image(work, image)
+    if not is_here:
+        _get_image(work, image)
     work.step("new:pre-reload")
     if work.guest.is_responding():
         work.guest.pre_reload()
@@ -75,32 +82,25 @@ def _load(work: Work) -> None:
         work.progress("loadimagefailed", str(err))
         raise
     work.step("new:loaded")
+    spent = work.load_durations()
 
     def note(connection: Connection) -> None:
-        images.set_current(
-            connection,
-            reservation.computer.id,
-            reservation.image.id,
-            reservation.imagerevision.id,
-        )
-        durations.remember(
-            connection,
-            reservation.image.id,
-            reservation.computer.provisioning,
-            work.load_durations(),
-        )
+        facts = {
+            "currentimageid": reservation.image.id,
+            "imagerevisionid": reservation.imagerevision.id,
+        }
+        transitions.write_computer(connection, work.catalog, reservation.computer.id, facts)
+        if sum(spent.values()) >= SHORTEST_FORECAST_SECONDS:
+            durations.remember(
+                connection, reservation.image.id, reservation.computer.provisioning, spent
+            )
         if address and address != reservation.computer.IPaddress:
             reservations.set_public_ip(connection, reservation, address)
 
-    work.run(note)
-    work.progress("loadimagecomplete", f"{image} is loaded on {name}")
+    work.report(("loadimagecomplete", f"{image} is loaded on {name}"), alongside=note)
 
 
 def _get_image(work: Work, image: str) -> None:
-    if work.provisioner.image_exists():
-        work.progress("doesimageexists", f"{image} is here")
-        return
-    work.progress("doesimageexists", f"{image} is not here, asking partners for it")
     try:
         work.provisioner.retrieve_image()
     except ProvisioningError as err:

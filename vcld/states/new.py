@@ -103,16 +103,12 @@ def _to_maintenance(work: Work) -> Outcome:
     except ProvisioningError as err:
         work.log.error("action after maintenance failed", reason=str(err))
 
-    def forget(connection: Connection, _catalog: Catalog) -> None:
-        if removed:
-            images.set_no_image(connection, computer.id)
-            images.set_vmhost(connection, computer.id, None)
-
+    facts = {**work.catalog.no_image, "vmhostid": None} if removed else {}
     return Outcome(
         reason=f"{computer.shortname} is in maintenance",
         request="complete",
         computer="maintenance",
-        effects=(forget,) if removed else (),
+        computer_facts=facts,
     )
 
 

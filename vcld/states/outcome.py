@@ -22,6 +22,8 @@ class Outcome:
     #: Next last state; None is the state that was worked on.
     laststate: str | None = None
     computer: str | None = None
+    #: Other columns of the computer that change with it.
+    computer_facts: Mapping[str, int | None] = field(default_factory=dict)
     #: ``log.ending`` of the VCL schema.
     ending: str | None = None
     #: Rows for the load log: (loadstatename, text).

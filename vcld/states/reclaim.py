@@ -9,7 +9,7 @@ from vcld.schema.engine import Connection
 from vcld.states import accounts
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import images, next_image, requests, variables
+from vcld.store import next_image, requests, variables
 from vcld.store.catalog import Catalog
 from vcld.store.next_image import NextImage
 
@@ -89,6 +89,7 @@ def _reload(work: Work) -> Outcome:
         reason=f"{reservation.computer.shortname} is reloaded: {chosen.reason}",
         request="complete",
         computer="reload",
+        computer_facts=_forget_plan(work, chosen),
         effects=(partial(_insert_reload, work, chosen),),
     )
 
@@ -96,7 +97,6 @@ def _reload(work: Work) -> Outcome:
 def _unload(work: Work) -> Outcome | None:
     """Remove what is loaded; None when that cannot be done and a reload must do."""
     work.step("reclaim:unload")
-    computerid = work.reservation.computer.id
     try:
         work.provisioner.unload()
     except UnsupportedOperationError as err:
@@ -109,15 +109,19 @@ def _unload(work: Work) -> Outcome | None:
         reason="the computer was unloaded",
         request="complete",
         computer="available",
-        effects=(lambda connection, _catalog: images.set_no_image(connection, computerid),),
+        computer_facts=work.catalog.no_image,
     )
+
+
+def _forget_plan(work: Work, chosen: NextImage) -> dict[str, int | None]:
+    """The image that was planned for the computer is what it gets now."""
+    nothing = work.catalog.no_image.get("currentimageid")
+    return {"nextimageid": nothing} if chosen.uses_next_image and nothing else {}
 
 
 def _insert_reload(work: Work, chosen: NextImage, connection: Connection, catalog: Catalog) -> None:
     """Ask for the reload in the transaction that ends this request (§6.3)."""
     reservation = work.reservation
-    if chosen.uses_next_image:
-        images.clear_next(connection, reservation.computer.id)
     requests.insert(
         connection,
         catalog,

@@ -14,9 +14,9 @@ from vcld.messages.notices import Notices
 from vcld.provisioning.interface import Provisioner
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ConnectMethod, Reservation
-from vcld.store import claims, loadlog, requests, reservations, transitions
+from vcld.store import grips, loadlog, requests, reservations, transitions
 from vcld.store.catalog import Catalog
-from vcld.store.claims import Grip
+from vcld.store.grips import Grip
 from vcld.waiting import Cancellation
 
 P = ParamSpec("P")
@@ -109,8 +109,14 @@ class Work:
         """Write one row of the load log. See ``report``."""
         self.report((name, text))
 
-    def report(self, *entries: tuple[str, str]) -> None:
+    def report(
+        self,
+        *entries: tuple[str, str],
+        alongside: Callable[[Connection], None] = lambda _connection: None,
+    ) -> None:
         """Write rows of the load log while the claim is held: (loadstatename, text).
+
+        ``alongside`` writes more in the same transaction.
 
         Raises:
             ReservationChangedError: the claim was taken away, or the reservation is gone.
@@ -118,16 +124,21 @@ class Work:
         self.cancellation.check()
         grip = self.grip
         self._tell(entries)
-        self.keep_going(
-            self.run(
-                loadlog.add,
+
+        def write(connection: Connection) -> bool:
+            held = loadlog.add(
+                connection,
                 self.catalog,
                 grip.reservationid,
                 self.reservation.computer.id,
                 entries,
                 token=grip.token,
             )
-        )
+            if held:
+                alongside(connection)
+            return held
+
+        self.keep_going(self.run(write))
         if clock.monotonic() - self._touched_at >= TOUCH_SECONDS:
             self._touched_at = clock.monotonic()
             self.run(reservations.touch, [grip.reservationid])
@@ -163,7 +174,7 @@ class Work:
             ReservationChangedError: the claim was taken away.
         """
         self.memo.update(facts)
-        self.keep_going(self.run(claims.save_memo, self.grip, self.memo))
+        self.keep_going(self.run(grips.save_memo, self.grip, self.memo))
 
     def check_unchanged(self) -> None:
         """Go on only while the request is what this worker was started for (§6.5).
@@ -176,7 +187,7 @@ class Work:
             raise ReservationChangedError(
                 f"request {self.grip.requestid} is {'/'.join(pair) if pair else 'gone'} now"
             )
-        self.keep_going(self.run(claims.is_owned, self.grip))
+        self.keep_going(self.run(grips.is_held, self.grip))
 
     def timing(self, name: str) -> int:
         """A time limit of the site for this user's affiliation, as configured."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from vcld.errors import SchemaError
-from vcld.schema.models import ComputerLoadState, State, Variable
+from vcld.schema.models import ComputerLoadState, Image, ImageRevision, State, Variable
 
 #: Built-in values of the timings, in seconds (``ignore_connections_gte``: minutes);
 #: VCL daemon specification §11.2.
@@ -29,6 +29,10 @@ TIMINGS: Mapping[str, int] = {
 }
 
 
+#: image.name of the image that a computer without one has.
+NO_IMAGE = "noimage"
+
+
 @dataclass(frozen=True)
 class Catalog:
     """States, load states and variables as of one moment."""
@@ -36,6 +40,8 @@ class Catalog:
     state_ids: Mapping[str, int]
     loadstate_ids: Mapping[str, int]
     variables: Mapping[str, str]
+    #: Columns of a computer that holds nothing; empty where the site has no such image.
+    no_image: Mapping[str, int]
 
     @property
     def state_names(self) -> Mapping[int, str]:
@@ -79,7 +85,19 @@ def load_catalog(connection: Connection) -> Catalog:
         {name: id_ for name, id_ in states},
         {name: id_ for name, id_ in loadstates},
         load_variables(connection),
+        _load_no_image(connection),
     )
+
+
+def _load_no_image(connection: Connection) -> dict[str, int]:
+    row = connection.execute(
+        sa.select(Image.id, ImageRevision.id)
+        .join(ImageRevision, ImageRevision.imageid == Image.id)
+        .where(Image.name == NO_IMAGE)
+        .order_by(ImageRevision.id)
+        .limit(1)
+    ).one_or_none()
+    return {} if row is None else {"currentimageid": row[0], "imagerevisionid": row[1]}
 
 
 def load_variables(connection: Connection) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Claims: who works on a reservation, for how long, and what becomes of it.
+"""Claims: who works on a reservation, and how it came to that.
 
 A claim is a row of ``vcld_claim``. It is made in the transaction that sets the request to
 ``pending`` and writes the ``begin`` row that VCL's tools look for, so that there is no moment
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -22,33 +21,11 @@ from sqlalchemy.orm import aliased
 from vcld.processes import ProcessId
 from vcld.schema.models import ComputerLoadLog, Request, Reservation, State
 from vcld.schema.own import Claim
-from vcld.schema.sqltime import after_utc_now, site_now, utc_now
+from vcld.schema.sqltime import site_now, utc_now
 from vcld.store import loadlog
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grip:
-    """A worker's hold on its reservation: what its writes are checked against."""
-
-    reservationid: int
-    requestid: int
-    computerid: int
-    #: The request's pair when it was claimed; ``state`` is what the worker works on.
-    state: str
-    laststate: str
-    token: int
-    attempts: int
-    #: What an earlier run of the handler left, by name.
-    memo: Mapping[str, Any]
-    is_parent: bool
-    #: True once the request is ``pending`` by this claim (not yet for a split cluster).
-    is_pending: bool
-
-
-class ClaimLostError(Exception):
-    """Somebody else was faster or the rows changed. Not a failure; look again."""
+from vcld.store.grips import ClaimLostError, Grip
 
 
 def claim(
@@ -211,123 +188,6 @@ def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[C
     )
 
 
-def register(connection: Connection, grip: Grip, process: ProcessId, *, exclusive: bool) -> bool:
-    """Note which process works on the claim, and take its computer for it alone if asked.
-
-    Returns:
-        False when another worker has the computer; the claim itself is then registered.
-
-    Raises:
-        ClaimLostError: the claim is no longer this worker's: it must end without a trace.
-    """
-    values: dict[str, object] = {"pid": process.pid, "pid_started": process.started}
-    taken = {"exclusive_computerid": grip.computerid} if exclusive else {}
-    has_computer = True
-    try:
-        done = _update_own(connection, grip, {**values, **taken})
-    except IntegrityError:  # undoes the one statement, not the transaction
-        has_computer = False
-        done = _update_own(connection, grip, values)
-    if done != 1:
-        raise ClaimLostError
-    return has_computer
-
-
-def take_computer(connection: Connection, grip: Grip) -> bool:
-    """Take the computer for this worker alone; False when another worker has it."""
-    try:
-        return _update_own(connection, grip, {"exclusive_computerid": grip.computerid}) == 1
-    except IntegrityError:
-        return False
-
-
-def _update_own(connection: Connection, grip: Grip, values: Mapping[str, object]) -> int:
-    return connection.execute(
-        sa.update(Claim).where(*owned(grip), Claim.revoked == 0).values(values)
-    ).rowcount
-
-
-def owned(grip: Grip) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    """The condition that the claim is still this worker's."""
-    return Claim.reservationid == grip.reservationid, Claim.token == grip.token
-
-
-def is_owned(connection: Connection, grip: Grip) -> bool:
-    """True while the claim is this worker's and nobody wants it back."""
-    query = sa.select(Claim.token).where(*owned(grip), Claim.revoked == 0)
-    return connection.scalar(query) is not None
-
-
-def save_memo(connection: Connection, grip: Grip, memo: Mapping[str, Any]) -> bool:
-    """Keep what a later run of the handler must know. False when the claim is lost."""
-    return _update_own(connection, grip, {"memo": json.dumps(dict(memo))}) == 1
-
-
-def note(connection: Connection, grip: Grip, reason: str) -> bool:
-    """Write what the worker is about. False when the claim is lost or revoked."""
-    return _update_own(connection, grip, {"reason": reason[:255]}) == 1
-
-
-def release(connection: Connection, grip: Grip) -> bool:
-    """Let go of the claim. False when it was not ours any more."""
-    return connection.execute(sa.delete(Claim).where(*owned(grip))).rowcount == 1
-
-
-def park(
-    connection: Connection,
-    grip: Grip,
-    *,
-    seconds: float,
-    wake_on: str | None,
-    memo: Mapping[str, Any],
-    reason: str,
-) -> bool:
-    """Let the claim wait without a process. False when it was not ours any more."""
-    return (
-        connection.execute(
-            sa.update(Claim)
-            .where(*owned(grip), Claim.revoked == 0)
-            .values(
-                token=secrets.randbits(32),
-                phase="waiting",
-                pid=None,
-                pid_started=None,
-                exclusive_computerid=None,
-                next_at=after_utc_now(seconds),
-                wake_on=wake_on,
-                memo=json.dumps(dict(memo)),
-                attempts=0,
-                reason=reason[:255],
-            )
-        ).rowcount
-        == 1
-    )
-
-
-def postpone(
-    connection: Connection, grip: Grip, *, attempts: int, seconds: float, reason: str
-) -> bool:
-    """Keep the claim for another attempt after some time. False when it was not ours."""
-    return (
-        connection.execute(
-            sa.update(Claim)
-            .where(*owned(grip))
-            .values(
-                token=secrets.randbits(32),
-                phase="retry",
-                pid=None,
-                pid_started=None,
-                exclusive_computerid=None,
-                next_at=after_utc_now(seconds),
-                wake_on=None,
-                attempts=attempts,
-                reason=reason[:255],
-            )
-        ).rowcount
-        == 1
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningClaim:
     """A claim that says a worker runs, as the next daemon finds it."""
@@ -370,19 +230,3 @@ def load_running(connection: Connection, managementnodeid: int) -> list[RunningC
         )
         for row in rows
     ]
-
-
-def fence(connection: Connection, grip: Grip) -> Grip | None:
-    """Draw a new token, so that whoever held the claim can write no more.
-
-    Returns:
-        The grip with the new token, None when the claim is gone.
-    """
-    token = secrets.randbits(32)
-    done = connection.execute(sa.update(Claim).where(*owned(grip)).values(token=token))
-    return replace(grip, token=token) if done.rowcount == 1 else None
-
-
-def adopt(connection: Connection, grip: Grip, daemon: str) -> None:
-    """Note that a worker of an earlier daemon is ours now."""
-    connection.execute(sa.update(Claim).where(*owned(grip)).values(daemon=daemon))

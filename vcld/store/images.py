@@ -20,58 +20,16 @@ from vcld.schema.sqltime import after_site_now, site_now
 from vcld.store import requests
 from vcld.store.catalog import Catalog
 
-#: Name of the image that stands for "nothing is loaded".
-NO_IMAGE = "noimage"
 #: A computer gets a new production revision only if nothing starts on it in this window.
 QUIET_BEFORE_SECONDS = 5 * 60
 QUIET_AFTER_SECONDS = 30 * 60
 RELOAD_SECONDS = 15 * 60
 
 
-def set_current(
-    connection: Connection, computerid: int, imageid: int, imagerevisionid: int
-) -> None:
-    """Note what the computer holds."""
-    connection.execute(
-        sa.update(Computer)
-        .where(Computer.id == computerid)
-        .values(currentimageid=imageid, imagerevisionid=imagerevisionid)
-    )
-
-
-def set_no_image(connection: Connection, computerid: int) -> None:
-    """Note that the computer holds nothing."""
-    row = connection.execute(
-        sa.select(Image.id, ImageRevision.id)
-        .join(ImageRevision, ImageRevision.imageid == Image.id)
-        .where(Image.name == NO_IMAGE)
-        .order_by(ImageRevision.id)
-        .limit(1)
-    ).one_or_none()
-    if row is not None:
-        set_current(connection, computerid, row[0], row[1])
-
-
 def set_next(connection: Connection, computerid: int, imageid: int) -> None:
     """Plan the image that the computer gets after its present reservation."""
     connection.execute(
         sa.update(Computer).where(Computer.id == computerid).values(nextimageid=imageid)
-    )
-
-
-def clear_next(connection: Connection, computerid: int) -> None:
-    """Forget the plan of ``set_next``."""
-    none = sa.select(Image.id).where(Image.name == NO_IMAGE).limit(1).scalar_subquery()
-    connection.execute(
-        sa.update(Computer)
-        .where(Computer.id == computerid)
-        .values(nextimageid=sa.func.coalesce(none, Computer.nextimageid))
-    )
-
-
-def set_vmhost(connection: Connection, computerid: int, vmhostid: int | None) -> None:
-    connection.execute(
-        sa.update(Computer).where(Computer.id == computerid).values(vmhostid=vmhostid)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from vcld.schema.models import ComputerLoadLog, ComputerLoadState
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import seconds_between, site_now
 from vcld.store.catalog import Catalog
+from vcld.store.grips import HELD
 
 #: ``additionalinfo`` is a TEXT column of 65535 bytes; a person reads one line.
 LONGEST_TEXT = 2000
@@ -44,32 +46,40 @@ def add(
         False when the claim is lost and nothing was written.
     """
     fallback = catalog.loadstate_ids.get("info")
-    rows = [
-        {
-            "reservationid": reservationid,
-            "computerid": computerid,
-            "loadstateid": catalog.loadstate_ids.get(name, fallback),
-            "additionalinfo": text[:LONGEST_TEXT],
-        }
-        for name, text in entries
-    ]
+    facts: dict[str, object] = {"reservationid": reservationid, "computerid": computerid}
+    for number, (name, text) in enumerate(entries):
+        facts[f"loadstateid_{number}"] = catalog.loadstate_ids.get(name, fallback)
+        facts[f"text_{number}"] = text[:LONGEST_TEXT]
     if token is None:
-        connection.execute(
-            sa.insert(ComputerLoadLog).values([{**row, "timestamp": site_now()} for row in rows])
-        )
+        connection.execute(_insert(len(entries), guarded=False), facts)
         return True
-    # A subquery in VALUES, not INSERT … SELECT: that would lock the whole table's counter.
-    held = (
-        sa.select(Claim.reservationid)
-        .where(Claim.reservationid == reservationid, Claim.token == token, Claim.revoked == 0)
-        .scalar_subquery()
-    )
-    values = [{**row, "reservationid": held, "timestamp": site_now()} for row in rows]
+    facts |= {"own_reservationid": reservationid, "own_token": token}
+    del facts["reservationid"]
     try:
-        connection.execute(sa.insert(ComputerLoadLog).values(values))
+        connection.execute(_insert(len(entries), guarded=True), facts)
     except IntegrityError:  # the claim is lost (NULL), or the reservation is gone
         return False
     return True
+
+
+@functools.cache
+def _insert(count: int, *, guarded: bool) -> sa.Insert:
+    """A statement for so many rows; if guarded, of a reservation whose claim is held."""
+    reservationid: sa.ColumnElement[int] = sa.bindparam("reservationid", type_=sa.Integer())
+    if guarded:
+        # A subquery in VALUES, not INSERT … SELECT: that would lock the whole table's counter.
+        reservationid = sa.select(Claim.reservationid).where(*HELD).scalar_subquery()
+    rows = [
+        {
+            "reservationid": reservationid,
+            "computerid": sa.bindparam("computerid", type_=sa.Integer()),
+            "loadstateid": sa.bindparam(f"loadstateid_{number}", type_=sa.Integer()),
+            "timestamp": site_now(),
+            "additionalinfo": sa.bindparam(f"text_{number}", type_=sa.Text()),
+        }
+        for number in range(count)
+    ]
+    return sa.insert(ComputerLoadLog).values(rows)
 
 
 def delete(
@@ -79,16 +89,33 @@ def delete(
     names: Collection[str] | None = None,
 ) -> None:
     """Delete rows of the reservations, those of some load states or all."""
-    where = [ComputerLoadLog.reservationid.in_(sorted(reservationids))]
+    facts = {"reservationids": sorted(reservationids)}
     if names is not None:
         ids = [catalog.loadstate_ids[name] for name in names if name in catalog.loadstate_ids]
-        where.append(ComputerLoadLog.loadstateid.in_(ids))
-    connection.execute(sa.delete(ComputerLoadLog).where(*where))
+        facts["loadstateids"] = ids
+    connection.execute(_delete(all_names=names is None), facts)
+
+
+@functools.cache
+def _delete(*, all_names: bool) -> sa.Delete:
+    log = ComputerLoadLog
+    where = [log.reservationid.in_(sa.bindparam("reservationids", expanding=True))]
+    if not all_names:
+        where.append(log.loadstateid.in_(sa.bindparam("loadstateids", expanding=True)))
+    return sa.delete(log).where(*where)
 
 
 def read(connection: Connection, reservationids: Collection[int]) -> list[Entry]:
     """All rows of the reservations, oldest first."""
-    query = (
+    rows = connection.execute(_read(), {"reservationids": sorted(reservationids)})
+    return [
+        Entry(reservationid, name, text or "", age or 0) for reservationid, name, text, age in rows
+    ]
+
+
+@functools.cache
+def _read() -> sa.Select[int, str, str | None, int]:
+    return (
         sa.select(
             ComputerLoadLog.reservationid,
             ComputerLoadState.loadstatename,
@@ -96,10 +123,6 @@ def read(connection: Connection, reservationids: Collection[int]) -> list[Entry]
             seconds_between(ComputerLoadLog.timestamp, site_now()),
         )
         .join(ComputerLoadState, ComputerLoadState.id == ComputerLoadLog.loadstateid)
-        .where(ComputerLoadLog.reservationid.in_(sorted(reservationids)))
+        .where(ComputerLoadLog.reservationid.in_(sa.bindparam("reservationids", expanding=True)))
         .order_by(ComputerLoadLog.id)
     )
-    return [
-        Entry(reservationid, name, text or "", age or 0)
-        for reservationid, name, text, age in connection.execute(query)
-    ]

@@ -116,9 +116,7 @@ class Looker:
             self._node_row(),
             *self._claims(),
             self._starting(schedule.LOAD_STATES & {"new"}, Finding.USER),
-            self._starting(
-                (schedule.LOAD_STATES | {"tomaintenance"}) - {"new"}, Finding.BACKGROUND
-            ),
+            self._starting(schedule.BACKGROUND_STATES, Finding.BACKGROUND),
             self._preloading(),
             self._immediate(),
             self._ending(),

@@ -28,8 +28,7 @@ from vcld.schema.models import (
     ResourceType,
 )
 from vcld.schema.sqltime import after_site_now
-from vcld.store.catalog import Catalog
-from vcld.store.images import NO_IMAGE
+from vcld.store.catalog import NO_IMAGE, Catalog
 
 #: A request that starts this soon decides what is loaded.
 SOON_SECONDS = 50 * 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
@@ -16,3 +18,8 @@ def is_first(connection: Connection, requestid: int, name: str) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def forget(connection: Connection, requestids: Collection[int]) -> None:
+    """For requests that are removed."""
+    connection.execute(sa.delete(Notice).where(Notice.requestid.in_(sorted(requestids))))

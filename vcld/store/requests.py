@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -11,8 +13,9 @@ from sqlalchemy.orm import aliased
 
 from vcld import schedule
 from vcld.schema.models import Request, Reservation, State, User, VcldSemaphore
-from vcld.schema.own import Claim, Notice
+from vcld.schema.own import Claim
 from vcld.schema.sqltime import after_site_now, seconds_between, site_now
+from vcld.store import notices
 from vcld.store.catalog import Catalog
 
 #: The user in whose name computers are reloaded.
@@ -27,15 +30,20 @@ def is_deleted(connection: Connection, requestid: int) -> bool:
 
 def find_pair(connection: Connection, requestid: int) -> tuple[str, str] | None:
     """The names of the request's state and last state; None when it is gone."""
+    row = connection.execute(_find_pair(), {"requestid": requestid}).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+@functools.cache
+def _find_pair() -> sa.Select[str, str]:
     now, last = aliased(State), aliased(State)
-    row = connection.execute(
+    return (
         sa.select(now.name, last.name)
         .select_from(Request)
         .join(now, now.id == Request.stateid)
         .join(last, last.id == Request.laststateid)
-        .where(Request.id == requestid)
-    ).one_or_none()
-    return None if row is None else (row[0], row[1])
+        .where(Request.id == sa.bindparam("requestid"))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,7 @@ def delete_finished(connection: Connection, catalog: Catalog, requestids: Collec
     gone = connection.execute(
         sa.delete(Request).where(Request.id.in_(ids), Request.stateid.in_(finished))
     )
-    connection.execute(sa.delete(Notice).where(Notice.requestid.in_(ids)))
+    notices.forget(connection, ids)
     return gone.rowcount
 
 
@@ -133,6 +141,30 @@ class Rival:
 
 def find_rivals(connection: Connection, computerid: int, requestid: int) -> list[Rival]:
     """All other requests that have a reservation on the computer, by request id."""
+    rows = connection.execute(
+        _find_rivals(), {"rival_computerid": computerid, "own_requestid": requestid}
+    )
+    return [
+        Rival(
+            requestid=row.requestid,
+            reservationid=row.reservationid,
+            state=row.state,
+            laststate=row.laststate,
+            start_in_seconds=row.start_in if row.start_in is not None else 0,
+            end_in_seconds=row.end_in if row.end_in is not None else 0,
+            imagerevisionid=row.imagerevisionid,
+            managementnodeid=row.managementnodeid,
+            claim_phase=row.phase,
+            claim_revoked=bool(row.revoked),
+            holds_semaphore=bool(row.semaphore),
+            busy_elsewhere=bool(row.elsewhere),
+        )
+        for row in rows
+    ]
+
+
+@functools.cache
+def _find_rivals() -> sa.Select[*tuple[Any, ...]]:
     now, last = aliased(State), aliased(State)
     semaphore = sa.exists().where(
         VcldSemaphore.reservationid == Reservation.id, VcldSemaphore.expires > site_now()
@@ -141,7 +173,7 @@ def find_rivals(connection: Connection, computerid: int, requestid: int) -> list
     elsewhere = sa.exists().where(
         other.requestid == Request.id, other.reservationid != Reservation.id
     )
-    rows = connection.execute(
+    return (
         sa.select(
             Request.id.label("requestid"),
             Reservation.id.label("reservationid"),
@@ -161,26 +193,12 @@ def find_rivals(connection: Connection, computerid: int, requestid: int) -> list
         .join(now, now.id == Request.stateid)
         .join(last, last.id == Request.laststateid)
         .join(Claim, Claim.reservationid == Reservation.id, isouter=True)
-        .where(Reservation.computerid == computerid, Request.id != requestid)
+        .where(
+            Reservation.computerid == sa.bindparam("rival_computerid"),
+            Request.id != sa.bindparam("own_requestid"),
+        )
         .order_by(Request.id, Reservation.id)
     )
-    return [
-        Rival(
-            requestid=row.requestid,
-            reservationid=row.reservationid,
-            state=row.state,
-            laststate=row.laststate,
-            start_in_seconds=row.start_in if row.start_in is not None else 0,
-            end_in_seconds=row.end_in if row.end_in is not None else 0,
-            imagerevisionid=row.imagerevisionid,
-            managementnodeid=row.managementnodeid,
-            claim_phase=row.phase,
-            claim_revoked=bool(row.revoked),
-            holds_semaphore=bool(row.semaphore),
-            busy_elsewhere=bool(row.elsewhere),
-        )
-        for row in rows
-    ]
 
 
 def is_computer_claimed(connection: Connection, computerid: int, requestid: int) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from vcld import snapshot
 from vcld.errors import ReservationChangedError, ReservationDataError
 from vcld.schema.models import Computer, Reservation, State
-from vcld.store.claims import Grip
+from vcld.store.grips import Grip
 from vcld.store.reservation_query import PROFILE_COLUMNS, reservation_query
 
 #: A user's presence is not checked in reservations this long (specification §2.5).

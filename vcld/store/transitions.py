@@ -7,20 +7,22 @@ claim set. When either fails, the request belongs to somebody else now and is le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from vcld import schedule
 from vcld.errors import ReservationChangedError
 from vcld.schema.models import Computer, Log, Request, Reservation
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import site_now
-from vcld.store import claims, loadlog, requests
+from vcld.store import grips, loadlog, notices, requests
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
-from vcld.store.claims import Grip
+from vcld.store.grips import HELD, OWNED, Grip
 
 #: A write of a handler that belongs into the transaction of its outcome.
 Effect = Callable[[Connection, Catalog], None]
@@ -41,6 +43,8 @@ class Ending:
     #: With ``request_state``: the new last state; None is the state that was worked on.
     request_laststate: str | None = None
     computer_state: str | None = None
+    #: Other columns of the computer.
+    computer_facts: Mapping[str, int | None] = field(default_factory=dict)
     log_ending: str | None = None
     #: Rows for the load log, beside ``exited``: (loadstatename, text).
     entries: Sequence[tuple[str, str]] = ()
@@ -53,72 +57,151 @@ class Ending:
 def finish(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
     """Write the ending and let go of the claim.
 
+    A request that would be removed at the next look (specification §6.4) is removed at once.
+
     Raises:
         ReservationChangedError: the claim was lost or the request changed; nothing of the
             ending is written (roll back).
     """
-    if not claims.release(connection, grip):
+    if not grips.release(connection, grip):
         raise ReservationChangedError(f"reservation {grip.reservationid} has another owner now")
+    is_removed = _is_removed(grip, ending)
     if ending.request_state is not None and grip.is_parent:
-        if not _move_request(connection, catalog, grip, ending):
+        move = _remove_request if is_removed else _move_request
+        if not move(connection, catalog, grip, ending):
             raise ReservationChangedError(
                 f"request {grip.requestid} is no longer pending/{grip.state}"
             )
-    _follow(connection, catalog, grip, ending)
-    rows = [*ending.entries, ("exited", "vcld process exited")]
-    loadlog.add(connection, catalog, grip.reservationid, grip.computerid, rows)
+    _set_computer(connection, catalog, grip, ending)
+    if grip.is_parent:
+        _close_log(connection, ending)
+    for effect in ending.effects:
+        effect(connection, catalog)
+    if not is_removed:
+        _clean_up(connection, catalog, grip, ending)
+        rows = [*ending.entries, ("exited", "vcld process exited")]
+        loadlog.add(connection, catalog, grip.reservationid, grip.computerid, rows)
 
 
 def rehearse(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
     """Run the statements of ``finish`` without their guards, for rows that do not exist."""
     _move_request(connection, catalog, grip, ending)
-    _follow(connection, catalog, grip, ending)
+    _remove_request(connection, catalog, grip, ending)
+    _set_computer(connection, catalog, grip, ending)
+    _close_log(connection, ending)
+    _clean_up(connection, catalog, grip, ending)
 
 
-def _follow(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
-    """What goes with the request's new state."""
-    if ending.computer_state is not None:
-        set_computer(connection, catalog, grip.computerid, ending.computer_state)
-    reservationids = ending.reservationids or (grip.reservationid,)
-    if grip.is_parent:
-        names = ("begin",) if grip.state in KEEPS_HISTORY else None
-        loadlog.delete(connection, catalog, reservationids, names)
-        if ending.log_ending is not None and ending.logid is not None:
-            connection.execute(
-                sa.update(Log)
-                .where(Log.id == ending.logid)
-                .values(finalend=site_now(), ending=ending.log_ending)
-            )
-        if ending.request_state in CHECKED_STATES:
-            connection.execute(
-                sa.update(Reservation)
-                .where(Reservation.id.in_(sorted(reservationids)))
-                .values(lastcheck=site_now())
-            )
-    for effect in ending.effects:
-        effect(connection, catalog)
+def _is_removed(grip: Grip, ending: Ending) -> bool:
+    laststate = ending.request_laststate or grip.state
+    return (
+        grip.is_parent
+        and ending.request_state in schedule.FINISHED_STATES
+        and laststate in schedule.REMOVED_AT_ONCE
+    )
 
 
 def _move_request(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> bool:
     assert ending.request_state is not None
-    pending, state = catalog.state_id("pending"), catalog.state_id(grip.state)
-    expected = sa.and_(Request.stateid == pending, Request.laststateid == state)
-    if grip.state == "deleted":
-        # The web site may mark a request deleted again while its deletion is under way.
-        expected = Request.stateid.in_((pending, state))
-    target = catalog.state_id(ending.request_state)
-    last = catalog.state_id(ending.request_laststate or grip.state)
-    done = connection.execute(
-        sa.update(Request)
-        .where(Request.id == grip.requestid, expected)
-        .values(stateid=target, laststateid=last)
-    )
+    target = {
+        "to_state": catalog.state_id(ending.request_state),
+        "to_laststate": catalog.state_id(ending.request_laststate or grip.state),
+    }
+    done = connection.execute(_move(), {**_expected(catalog, grip), **target})
     return done.rowcount == 1
+
+
+def _remove_request(connection: Connection, catalog: Catalog, grip: Grip, _: Ending) -> bool:
+    """Reservations and load log go with it by foreign key."""
+    if connection.execute(_remove(), _expected(catalog, grip)).rowcount != 1:
+        return False
+    if grip.state not in schedule.BACKGROUND_STATES:
+        notices.forget(connection, [grip.requestid])
+    return True
+
+
+def _expected(catalog: Catalog, grip: Grip) -> dict[str, object]:
+    """The pair that the claim has set; more when the web site may repeat what it asked for."""
+    pending, state = catalog.state_id("pending"), catalog.state_id(grip.state)
+    if grip.state == "deleted":
+        # The web site may mark a request deleted again while its deletion is under way, and
+        # then the last state is what it was before.
+        return {
+            "of_request": grip.requestid,
+            "of_states": [pending, state],
+            "of_laststates": list(catalog.state_ids.values()),
+        }
+    return {"of_request": grip.requestid, "of_states": [pending], "of_laststates": [state]}
+
+
+def _is_expected() -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        Request.id == sa.bindparam("of_request"),
+        Request.stateid.in_(sa.bindparam("of_states", expanding=True)),
+        Request.laststateid.in_(sa.bindparam("of_laststates", expanding=True)),
+    )
+
+
+@functools.cache
+def _move() -> sa.Update:
+    return (
+        sa.update(Request)
+        .where(*_is_expected())
+        .values(stateid=sa.bindparam("to_state"), laststateid=sa.bindparam("to_laststate"))
+    )
+
+
+@functools.cache
+def _remove() -> sa.Delete:
+    return sa.delete(Request).where(*_is_expected())
+
+
+def _set_computer(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
+    facts: dict[str, int | None] = dict(ending.computer_facts)
+    if ending.computer_state is not None:
+        facts["stateid"] = catalog.state_id(ending.computer_state)
+    if facts:
+        write_computer(connection, catalog, grip.computerid, facts)
+
+
+def _close_log(connection: Connection, ending: Ending) -> None:
+    if ending.log_ending is not None and ending.logid is not None:
+        values = {"logid": ending.logid, "to_ending": ending.log_ending}
+        connection.execute(_end_log(), values)
+
+
+@functools.cache
+def _end_log() -> sa.Update:
+    return (
+        sa.update(Log)
+        .where(Log.id == sa.bindparam("logid"))
+        .values(finalend=site_now(), ending=sa.bindparam("to_ending"))
+    )
+
+
+def _clean_up(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
+    """The load log and the time of the last check, by the cluster's parent for all."""
+    if not grip.is_parent:
+        return
+    ids = sorted(ending.reservationids) or [grip.reservationid]
+    names = ("begin",) if grip.state in KEEPS_HISTORY else None
+    loadlog.delete(connection, catalog, ids, names)
+    if ending.request_state in CHECKED_STATES:
+        connection.execute(_mark_checked(), {"reservationids": ids})
+
+
+@functools.cache
+def _mark_checked() -> sa.Update:
+    return (
+        sa.update(Reservation)
+        .where(Reservation.id.in_(sa.bindparam("reservationids", expanding=True)))
+        .values(lastcheck=site_now())
+    )
 
 
 def is_written(connection: Connection, grip: Grip, ending: Ending) -> bool:
     """After a commit whose answer was lost: True when the ending is in the database."""
-    if connection.scalar(sa.select(Claim.token).where(*claims.owned(grip))) is not None:
+    if connection.scalar(sa.select(Claim.token).where(*OWNED), grip.key) is not None:
         return False
     if ending.request_state is None or not grip.is_parent:
         return True
@@ -148,25 +231,20 @@ def hand_back(
         False when the claim was not ours any more and nothing was written.
     """
     if retry_seconds is None:
-        held = claims.release(connection, grip)
+        held = grips.release(connection, grip)
     else:
-        held = claims.postpone(
+        held = grips.postpone(
             connection, grip, attempts=attempts, seconds=retry_seconds, reason=reason
         )
     if not held:
         return False
     if grip.is_parent and grip.is_pending:
-        connection.execute(
-            sa.update(Request)
-            .where(
-                Request.id == grip.requestid,
-                Request.stateid == catalog.state_id("pending"),
-                Request.laststateid == catalog.state_id(grip.state),
-            )
-            .values(
-                stateid=catalog.state_id(grip.state),
-                laststateid=catalog.state_id(grip.laststate),
-            )
+        _swap(
+            connection,
+            catalog,
+            grip.requestid,
+            ("pending", grip.state),
+            (grip.state, grip.laststate),
         )
     if computer_state is not None:
         set_computer(connection, catalog, grip.computerid, computer_state)
@@ -180,40 +258,57 @@ def hand_back(
 
 def set_pending(connection: Connection, catalog: Catalog, grip: Grip) -> bool:
     """For the parent of a split cluster: mark the request pending. False when it changed."""
-    pending = catalog.state_id("pending")
-    done = connection.execute(
-        sa.update(Request)
-        .where(
-            Request.id == grip.requestid,
-            Request.stateid == catalog.state_id(grip.state),
-            Request.laststateid == catalog.state_id(grip.laststate),
-        )
-        .values(stateid=pending, laststateid=catalog.state_id(grip.state))
-    )
-    return done.rowcount == 1
+    pair = grip.state, grip.laststate
+    return _swap(connection, catalog, grip.requestid, pair, ("pending", grip.state))
 
 
 def free_stray(connection: Connection, catalog: Catalog, stray: Candidate) -> bool:
     """Let a pending request that nobody owns be processed again. False when it changed."""
-    state = catalog.state_id(stray.laststate)
-    done = connection.execute(
-        sa.update(Request)
-        .where(
-            Request.id == stray.requestid,
-            Request.stateid == catalog.state_id("pending"),
-            Request.laststateid == state,
-        )
-        .values(stateid=state, laststateid=state)
-    )
-    return done.rowcount == 1
+    state = stray.laststate
+    return _swap(connection, catalog, stray.requestid, ("pending", state), (state, state))
+
+
+def _swap(
+    connection: Connection,
+    catalog: Catalog,
+    requestid: int,
+    old: tuple[str, str],
+    new: tuple[str, str],
+) -> bool:
+    """Change a request's pair of states if it is still the old one."""
+    expected = {
+        "of_request": requestid,
+        "of_states": [catalog.state_id(old[0])],
+        "of_laststates": [catalog.state_id(old[1])],
+    }
+    target = {"to_state": catalog.state_id(new[0]), "to_laststate": catalog.state_id(new[1])}
+    return connection.execute(_move(), {**expected, **target}).rowcount == 1
 
 
 def set_computer(connection: Connection, catalog: Catalog, computerid: int, state: str) -> None:
     """Set a computer's state unless an administrator or the web site has removed it."""
-    connection.execute(
+    write_computer(connection, catalog, computerid, {"stateid": catalog.state_id(state)})
+
+
+def write_computer(
+    connection: Connection, catalog: Catalog, computerid: int, facts: Mapping[str, int | None]
+) -> None:
+    """Set columns of a computer unless an administrator or the web site has removed it."""
+    values = {f"to_{name}": value for name, value in facts.items()}
+    key = {"of_computer": computerid, "state_deleted": catalog.state_id("deleted")}
+    connection.execute(_write_computer(*facts), {**key, **values})
+
+
+@functools.cache
+def _write_computer(*names: str) -> sa.Update:
+    columns = Computer.__table__.c
+    return (
         sa.update(Computer)
-        .where(Computer.id == computerid, Computer.stateid != catalog.state_id("deleted"))
-        .values(stateid=catalog.state_id(state))
+        .where(
+            Computer.id == sa.bindparam("of_computer", type_=sa.Integer()),
+            Computer.stateid != sa.bindparam("state_deleted", type_=sa.Integer()),
+        )
+        .values({name: sa.bindparam(f"to_{name}", type_=columns[name].type) for name in names})
     )
 
 
@@ -231,10 +326,14 @@ def free_reloading(connection: Connection, catalog: Catalog, computerids: Sequen
 
 def set_own_computer(connection: Connection, catalog: Catalog, grip: Grip, state: str) -> bool:
     """Set the computer's state while the claim is held. False when it is lost."""
-    held = sa.exists().where(*claims.owned(grip), Claim.revoked == 0)
-    done = connection.execute(
+    values = {"of_computer": grip.computerid, "to_state": catalog.state_id(state)}
+    return connection.execute(_set_own_computer(), {**grip.key, **values}).rowcount == 1
+
+
+@functools.cache
+def _set_own_computer() -> sa.Update:
+    return (
         sa.update(Computer)
-        .where(Computer.id == grip.computerid, held)
-        .values(stateid=catalog.state_id(state))
+        .where(Computer.id == sa.bindparam("of_computer"), sa.exists().where(*HELD))
+        .values(stateid=sa.bindparam("to_state"))
     )
-    return done.rowcount == 1

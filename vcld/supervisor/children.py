@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from vcld import clock
 from vcld.processes import ProcessId, started_at
-from vcld.store.claims import Grip
+from vcld.store.grips import Grip
 
 #: A worker told to stop gets this long before it is killed.
 STOP_PATIENCE_SECONDS = 15.0

@@ -16,7 +16,7 @@ from vcld.states.table import find_handler
 from vcld.store import candidates, claims, requests
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
-from vcld.store.claims import ClaimLostError, Grip
+from vcld.store.grips import ClaimLostError, Grip
 from vcld.store.look import Finding, Found
 
 #: Requests claimed in one transaction: few enough to keep the heartbeat's rhythm.

@@ -56,7 +56,7 @@ class Lease:
 
         def acquire(connection: Connection) -> None:
             old = nodes.find_daemon(connection, self._node.id)
-            if old is not None:
+            if old is not None and old.identity.daemon != self.identity.daemon:
                 self._check_dead(old)
             if not nodes.become_daemon(connection, self._node.id, self.identity, old):
                 raise NodeTakenError(

@@ -15,13 +15,13 @@ import structlog
 
 from vcld import clock
 from vcld.config import Settings
-from vcld.errors import ExitCode, StoreError
+from vcld.errors import ExitCode, StoreError, StoreRefusedError
 from vcld.messages.validation import validate_messages
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.states.assignment import Assignment
 from vcld.states.table import STATES
-from vcld.store import candidates, claims, transitions
+from vcld.store import candidates, claims, grips, transitions
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.look import Finding, Found, Look, Looker, order
 from vcld.supervisor.blocks import BlockRunner
@@ -39,6 +39,8 @@ COALESCE_SECONDS = 0.02
 STRAY_SECONDS = 60.0
 #: After a failed fork, and between attempts at a lost database.
 PAUSE_SECONDS = 1.0
+#: A refusal that goes on is told of this often.
+TELL_SECONDS = 60.0
 
 
 class Turn(enum.Enum):
@@ -81,6 +83,7 @@ class Supervisor:
         self._fork_again_at = 0.0
         self._catalog_at = 0.0
         self._database_down = False
+        self._refusal, self._tell_again_at = "", 0.0
         self._wake_fd = -1
 
     def run(self) -> ExitCode:
@@ -88,6 +91,7 @@ class Supervisor:
 
         Raises:
             NodeTakenError: another daemon acts for the node.
+            StoreRefusedError: the database refuses a statement of the start.
         """
         self._install_signals()
         self._wait_for_database(self._start)
@@ -124,7 +128,7 @@ class Supervisor:
         grip, process = running.grip, running.process
         if process is not None and self._children.adopt(process, grip):
             daemon = self._lease.identity.daemon
-            self._database.run(lambda c: claims.adopt(c, grip, daemon))
+            self._database.run(lambda c: grips.adopt(c, grip, daemon))
             self._log.info(
                 "worker adopted", reservation_id=grip.reservationid, worker_pid=process.pid
             )
@@ -350,6 +354,8 @@ class Supervisor:
         while True:
             try:
                 work()
+            except StoreRefusedError:
+                raise
             except StoreError as err:
                 self._tell_outage(err)
                 self._wait(PAUSE_SECONDS)
@@ -361,6 +367,11 @@ class Supervisor:
                 return
 
     def _tell_outage(self, err: StoreError) -> None:
+        if isinstance(err, StoreRefusedError):
+            if (str(err), True) != (self._refusal, clock.monotonic() < self._tell_again_at):
+                self._refusal, self._tell_again_at = str(err), clock.monotonic() + TELL_SECONDS
+                self._log.error("the database refuses what the daemon asks", reason=str(err))
+            return
         if not self._database_down:
             self._log.error("the database is away, waiting for it", reason=str(err))
         self._database_down = True

@@ -15,9 +15,9 @@ from vcld.schema.engine import Connection
 from vcld.states import failure
 from vcld.states.outcome import Outcome
 from vcld.states.table import STATES
-from vcld.store import claims, requests, reservations, snapshots, transitions
+from vcld.store import grips, requests, reservations, snapshots, transitions
 from vcld.store.catalog import Catalog
-from vcld.store.claims import Grip
+from vcld.store.grips import Grip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def recover(
     connection: Connection, catalog: Catalog, settings: Settings, death: Death, log: Any
 ) -> None:
     """Put a dead worker's reservation back in order, in one transaction."""
-    grip = claims.fence(connection, death.grip)
+    grip = grips.fence(connection, death.grip)
     if grip is None:
         return  # it had written its ending
     log = log.bind(request_id=grip.requestid, reservation_id=grip.reservationid, state=grip.state)

@@ -17,9 +17,9 @@ from vcld.provisioning.interface import Provisioner
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
 from vcld.states.table import STATES, find_handler
-from vcld.store import claims, loadlog, modules, requests, reservations, snapshots, transitions
+from vcld.store import grips, loadlog, modules, requests, reservations, snapshots, transitions
 from vcld.store.catalog import Catalog
-from vcld.store.claims import ClaimLostError, Grip
+from vcld.store.grips import ClaimLostError, Grip
 
 #: A reservation id that no row has: the numbering starts at 1.
 NOBODY = Grip(
@@ -65,14 +65,14 @@ def _rehearse(connection: Connection, catalog: Catalog, node: ManagementNode) ->
     )
     grip, entry = NOBODY, ("info", "")
     steps: tuple[Callable[[], object], ...] = (
-        lambda: claims.register(connection, grip, process, exclusive=True),
-        lambda: claims.register(connection, grip, process, exclusive=False),
+        lambda: grips.register(connection, grip, process, exclusive=True),
+        lambda: grips.register(connection, grip, process, exclusive=False),
         lambda: snapshots.load_reservation(connection, grip, node, preload_only=False),
         lambda: requests.find_rivals(connection, 0, 0),
         lambda: requests.find_pair(connection, 0),
-        lambda: claims.is_owned(connection, grip),
-        lambda: claims.save_memo(connection, grip, {"a": 1}),
-        lambda: claims.park(connection, grip, seconds=1, wake_on=None, memo={}, reason=""),
+        lambda: grips.is_held(connection, grip),
+        lambda: grips.save_memo(connection, grip, {"a": 1}),
+        lambda: grips.park(connection, grip, seconds=1, wake_on=None, memo={}, reason=""),
         lambda: transitions.set_own_computer(connection, catalog, grip, "reloading"),
         lambda: loadlog.add(connection, catalog, 0, 0, [entry], token=0),
         lambda: loadlog.add(connection, catalog, 0, 0, [entry, entry], token=0),
