@@ -120,10 +120,18 @@ class Database:
         self.cancellation = Cancellation()
         #: Called with a sentence when an outage begins.
         self.on_outage: Callable[[str], None] | None = None
+        self._pool_of_children: sa.Pool | None = None
+
+    def before_forks(self) -> None:
+        """Make what every child needs, so that none has to: a pool without a connection."""
+        self._pool_of_children = self.engine.pool.recreate()
 
     def after_fork(self) -> None:
         """Forget the parent's connections without closing them under it."""
-        self.engine.dispose(close=False)
+        if self._pool_of_children is None:
+            self.before_forks()
+        assert self._pool_of_children is not None
+        self.engine.pool = self._pool_of_children
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one transaction.

@@ -18,11 +18,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
+from vcld import schedule
 from vcld.processes import ProcessId
 from vcld.schema.models import ComputerLoadLog, Request, Reservation, State
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import site_now, utc_now
-from vcld.store import loadlog
+from vcld.store import loadlog, reservations
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
 from vcld.store.grips import ClaimLostError, Grip
@@ -164,7 +165,6 @@ def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[C
     old = [c.reservationid for c in candidates if c.has_old_marks]
     if old:
         loadlog.delete(connection, catalog, old, ("begin", "exited"))
-    ids = [candidate.reservationid for candidate in candidates]
     try:
         connection.execute(
             sa.insert(ComputerLoadLog).values(
@@ -182,10 +182,10 @@ def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[C
         )
     except IntegrityError as err:  # the reservation was deleted between read and claim
         raise ClaimLostError from err
-    checked = sa.or_(Reservation.lastcheck.is_(None), Reservation.lastcheck <= site_now())
-    connection.execute(
-        sa.update(Reservation).where(Reservation.id.in_(ids), checked).values(lastcheck=site_now())
-    )
+    # A sign of life for users and for the other parts of a cluster.
+    watched = [c.reservationid for c in candidates if c.state not in schedule.BACKGROUND_STATES]
+    if watched:
+        reservations.touch(connection, watched)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import IntegrityError
 
 from vcld.schema.models import ComputerLoadLog, ComputerLoadState
@@ -51,20 +53,23 @@ def add(
         facts[f"loadstateid_{number}"] = catalog.loadstate_ids.get(name, fallback)
         facts[f"text_{number}"] = text[:LONGEST_TEXT]
     if token is None:
-        connection.execute(_insert(len(entries), guarded=False), facts)
+        connection.execute(_insert(connection.dialect, len(entries), guarded=False), facts)
         return True
     facts |= {"own_reservationid": reservationid, "own_token": token}
     del facts["reservationid"]
     try:
-        connection.execute(_insert(len(entries), guarded=True), facts)
+        connection.execute(_insert(connection.dialect, len(entries), guarded=True), facts)
     except IntegrityError:  # the claim is lost (NULL), or the reservation is gone
         return False
     return True
 
 
 @functools.cache
-def _insert(count: int, *, guarded: bool) -> sa.Insert:
-    """A statement for so many rows; if guarded, of a reservation whose claim is held."""
+def _insert(dialect: sa.Dialect, count: int, *, guarded: bool) -> sa.TextClause:
+    """A statement for so many rows; if guarded, of a reservation whose claim is held.
+
+    As a text, because SQLAlchemy would compile an INSERT of several rows anew each time.
+    """
     reservationid: sa.ColumnElement[int] = sa.bindparam("reservationid", type_=sa.Integer())
     if guarded:
         # A subquery in VALUES, not INSERT … SELECT: that would lock the whole table's counter.
@@ -79,7 +84,9 @@ def _insert(count: int, *, guarded: bool) -> sa.Insert:
         }
         for number in range(count)
     ]
-    return sa.insert(ComputerLoadLog).values(rows)
+    statement = sa.insert(ComputerLoadLog).values(rows)
+    named = type(cast(DefaultDialect, dialect))(paramstyle="named")
+    return sa.text(str(statement.compile(dialect=named)))
 
 
 def delete(

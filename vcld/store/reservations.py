@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,15 @@ from vcld.store.snapshots import make_user
 
 def set_password(connection: Connection, reservationid: int, password: str) -> None:
     """Keep the owner's password where the web site shows it."""
-    connection.execute(
-        sa.update(Reservation).where(Reservation.id == reservationid).values(pw=password)
+    connection.execute(_set_password(), {"of_reservation": reservationid, "to_pw": password})
+
+
+@functools.cache
+def _set_password() -> sa.Update:
+    return (
+        sa.update(Reservation)
+        .where(Reservation.id == sa.bindparam("of_reservation"))
+        .values(pw=sa.bindparam("to_pw"))
     )
 
 
@@ -46,18 +54,24 @@ def set_remote_ip(connection: Connection, reservationid: int, address: str) -> N
 
 def find_remote_ip(connection: Connection, reservationid: int) -> str | None:
     """The address the user connects from; None until Connect was pressed."""
-    query = sa.select(Reservation.remoteIP).where(Reservation.id == reservationid)
-    return connection.scalar(query) or None
+    return connection.scalar(_find_remote_ip(), {"of_reservation": reservationid}) or None
+
+
+@functools.cache
+def _find_remote_ip() -> sa.Select[str | None]:
+    return sa.select(Reservation.remoteIP).where(Reservation.id == sa.bindparam("of_reservation"))
 
 
 def touch(connection: Connection, reservationids: Sequence[int]) -> None:
     """Set ``lastcheck``: work goes on, or the session was looked at (§6.2)."""
+    connection.execute(_touch(), {"reservationids": sorted(reservationids)})
+
+
+@functools.cache
+def _touch() -> sa.Update:
+    these = Reservation.id.in_(sa.bindparam("reservationids", expanding=True))
     old = sa.or_(Reservation.lastcheck.is_(None), Reservation.lastcheck <= site_now())
-    connection.execute(
-        sa.update(Reservation)
-        .where(Reservation.id.in_(sorted(reservationids)), old)
-        .values(lastcheck=site_now())
-    )
+    return sa.update(Reservation).where(these, old).values(lastcheck=site_now())
 
 
 def set_public_ip(connection: Connection, reservation: snapshot.Reservation, address: str) -> None:
@@ -70,19 +84,32 @@ def set_public_ip(connection: Connection, reservation: snapshot.Reservation, add
 def log_loaded(connection: Connection, logid: int | None) -> None:
     """Note once when the computer was ready."""
     if logid is not None:
-        connection.execute(
-            sa.update(Log).where(Log.id == logid, Log.loaded.is_(None)).values(loaded=site_now())
-        )
+        connection.execute(_log_loaded(), {"of_log": logid})
+
+
+@functools.cache
+def _log_loaded() -> sa.Update:
+    mine = Log.id == sa.bindparam("of_log")
+    return sa.update(Log).where(mine, Log.loaded.is_(None)).values(loaded=site_now())
 
 
 def log_address(connection: Connection, logid: int | None, computerid: int, address: str) -> None:
     """Keep the address in the request's ``sublog`` row of this computer."""
     if logid is not None:
-        connection.execute(
-            sa.update(SubLog)
-            .where(SubLog.logid == logid, SubLog.computerid == computerid)
-            .values(IPaddress=address)
+        facts = {"of_log": logid, "of_computer": computerid, "to_address": address}
+        connection.execute(_log_address(), facts)
+
+
+@functools.cache
+def _log_address() -> sa.Update:
+    return (
+        sa.update(SubLog)
+        .where(
+            SubLog.logid == sa.bindparam("of_log"),
+            SubLog.computerid == sa.bindparam("of_computer"),
         )
+        .values(IPaddress=sa.bindparam("to_address"))
+    )
 
 
 def of_request(connection: Connection, requestid: int) -> tuple[list[int], int | None]:

@@ -7,6 +7,7 @@ a reservation that does not exist, in a transaction that is rolled back.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 
 from vcld import guest, plugins, provisioning
@@ -48,6 +49,7 @@ def warm(database: Database, catalog: Catalog, node: ManagementNode) -> None:
         _load("vcld.provisioning", provisioning.PROVISIONERS, name, Provisioner)
     for name in database.run(modules.guest_modules):
         _load("vcld.guest", guest.GUESTS, name, Guest)
+    database.before_forks()
     with contextlib.suppress(_RolledBack):
         database.run(lambda connection: _rehearse(connection, catalog, node))
 
@@ -61,8 +63,9 @@ def _load(group: str, table: object, name: str, kind: type) -> None:
 def _rehearse(connection: Connection, catalog: Catalog, node: ManagementNode) -> None:
     process = ProcessId(1, 1)
     ending = transitions.Ending(
-        request_state="complete", computer_state="available", log_ending="none", logid=0
+        request_state="reserved", computer_state="available", log_ending="none", logid=0
     )
+    empty = dataclasses.replace(ending, computer_facts={**catalog.no_image, "vmhostid": None})
     grip, entry = NOBODY, ("info", "")
     steps: tuple[Callable[[], object], ...] = (
         lambda: grips.register(connection, grip, process, exclusive=True),
@@ -75,14 +78,19 @@ def _rehearse(connection: Connection, catalog: Catalog, node: ManagementNode) ->
         lambda: grips.park(connection, grip, seconds=1, wake_on=None, memo={}, reason=""),
         lambda: transitions.set_own_computer(connection, catalog, grip, "reloading"),
         lambda: loadlog.add(connection, catalog, 0, 0, [entry], token=0),
-        lambda: loadlog.add(connection, catalog, 0, 0, [entry, entry], token=0),
+        lambda: loadlog.add(connection, catalog, 0, 0, [entry] * 3, token=0),
+        lambda: transitions.write_computer(connection, catalog, 0, catalog.no_image),
         lambda: loadlog.read(connection, [0]),
         lambda: loadlog.delete(connection, catalog, [0], ["begin"]),
         lambda: loadlog.delete(connection, catalog, [0]),
         lambda: reservations.find_remote_ip(connection, 0),
+        lambda: reservations.set_password(connection, 0, ""),
+        lambda: reservations.log_loaded(connection, 0),
+        lambda: reservations.log_address(connection, 0, 0, ""),
         lambda: reservations.touch(connection, [0]),
         lambda: transitions.finish(connection, catalog, grip, ending),
         lambda: transitions.rehearse(connection, catalog, grip, ending),
+        lambda: transitions.rehearse(connection, catalog, grip, empty),
     )
     for step in steps:
         with contextlib.suppress(ClaimLostError, ReservationChangedError, ReservationDataError):
