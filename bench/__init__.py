@@ -1,1 +1,1 @@
-"""Benchmarks: ratios and costs, measured on a private MariaDB with simulated hardware."""
+"""Benchmarks of the whole daemon on a private MariaDB, beside the Perl daemon's figures."""

@@ -11,6 +11,7 @@ from ssl import SSLContext
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from pymysql.connections import Connection as PyMySQLConnection
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
@@ -81,7 +82,7 @@ def make_engine(
     else:
         # Made once: reading the certificates costs each connection 15 ms otherwise.
         arguments["ssl"] = ssl
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_size=1,
         max_overflow=0,
@@ -89,6 +90,21 @@ def make_engine(
         pool_reset_on_return=None,
         connect_args=arguments,
     )
+    event.listen(engine, "do_connect", _connect_mysql)
+    return engine
+
+
+class _Connection(PyMySQLConnection):
+    """Every worker connects anew: what both libraries would send goes out once."""
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """Left to SQLAlchemy, which sends SET NAMES to every new connection."""
+
+
+def _connect_mysql(
+    _dialect: Any, _record: Any, _positional: Any, arguments: dict[str, Any]
+) -> PyMySQLConnection:
+    return _Connection(**arguments)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

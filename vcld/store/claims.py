@@ -183,9 +183,17 @@ def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[C
     except IntegrityError as err:  # the reservation was deleted between read and claim
         raise ClaimLostError from err
     # A sign of life for users and for the other parts of a cluster.
-    watched = [c.reservationid for c in candidates if c.state not in schedule.BACKGROUND_STATES]
+    watched = [
+        candidate.reservationid
+        for candidate in candidates
+        if candidate.state not in schedule.BACKGROUND_STATES and not _was_just_touched(candidate)
+    ]
     if watched:
         reservations.touch(connection, watched)
+
+
+#: A sign of life as young as this needs no renewal.
+FRESH_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +204,11 @@ class RunningClaim:
     daemon: str
     #: None: the worker was claimed for, but never said that it runs.
     process: ProcessId | None
+
+
+def _was_just_touched(candidate: Candidate) -> bool:
+    age = candidate.timing.checked_in_seconds
+    return age is not None and -FRESH_SECONDS < age <= 0
 
 
 def load_running(connection: Connection, managementnodeid: int) -> list[RunningClaim]:
