@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from vcld import clock
 from vcld.errors import ProvisioningError
 from vcld.states import accounts, presence
 from vcld.states.capture_call import capture_at_end
@@ -42,11 +43,22 @@ def run(work: Work) -> Result:
         work.step("inuse:accounts")
         work.guest.sync_accounts(accounts.prepare_accounts(work))
         return _goes_on("the accounts were changed")
-    left = work.run(requests.seconds_to_end, work.grip.requestid) or 0
+    left = _seconds_left(work)
     first_minutes = work.timing("general_end_notice_first") // 60
     if "grace_seconds" in work.memo or left // 60 <= first_minutes + END_PHASE_AHEAD_SECONDS // 60:
         return _end(work, left)
     return _look_after(work, left)
+
+
+def _seconds_left(work: Work) -> int:
+    left = work.run(requests.seconds_to_end, work.grip.requestid)
+    if left is not None:
+        return left
+    # An end that was never set is over since it was first seen.
+    now = clock.utc_now().timestamp()
+    if "endless_since" not in work.memo:
+        work.remember(endless_since=now)
+    return int(work.memo["endless_since"] - now)
 
 
 def _goes_on(reason: str) -> Outcome:

@@ -30,6 +30,7 @@ from vcld.schema.models import (
 )
 from vcld.schema.own import Claim, Daemon
 from vcld.schema.sqltime import after_site_now, site_now, utc_now
+from vcld.store import nodes
 from vcld.store.catalog import Catalog
 
 #: Block times are prepared this long before they start (VCL daemon specification §4.2).
@@ -77,16 +78,33 @@ class Look:
     is_ours: bool
     messages_need_validating: bool
     blocks_due: bool
+    #: Other nodes have been silent for so long that their work may be taken over.
+    nodes_silent: bool
+    #: Claims of this node of which the rows say that a worker has them.
+    running_claims: int
     found: tuple[Found, ...]
+
+
+#: Below the number of running claims, in the one number that the query returns for both.
+FLAGS = 16
 
 
 class Looker:
     """Builds the query for one management node once and runs it often."""
 
-    def __init__(self, catalog: Catalog, managementnodeid: int, daemon: str) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        managementnodeid: int,
+        daemon: str,
+        *,
+        silent_after_seconds: float | None = None,
+    ) -> None:
+        """``silent_after_seconds``: when other nodes count as dead; None: never."""
         self._catalog = catalog
         self._node = managementnodeid
         self._daemon = daemon
+        self._silent_after_seconds = silent_after_seconds
         self._query = self._build()
 
     def look(self, connection: Connection, *, limit: int) -> Look:
@@ -100,6 +118,8 @@ class Looker:
                 is_ours=False,
                 messages_need_validating=False,
                 blocks_due=False,
+                nodes_silent=False,
+                running_claims=0,
                 found=(),
             )
         _, interval_seconds, flags = rows[0]
@@ -108,6 +128,8 @@ class Looker:
             is_ours=bool(flags & 1),
             messages_need_validating=bool(flags & 2),
             blocks_due=bool(flags & 4),
+            nodes_silent=bool(flags & 8),
+            running_claims=flags // FLAGS,
             found=tuple(Found(*row) for row in rows[1:]),
         )
 
@@ -140,12 +162,23 @@ class Looker:
             sa.case((ours, 1), else_=0)
             + sa.case((message, 2), else_=0)
             + sa.case((blocks_due(self._node), 4), else_=0)
+            + FLAGS * self._running_claims()
         )
+        if self._silent_after_seconds is not None:
+            silent = nodes.silent_nodes_query(self._node, self._silent_after_seconds).exists()
+            flags += sa.case((silent, 8), else_=0)
         return sa.select(
             sa.literal_column(str(int(Finding.NODE))).label("finding"),
             ManagementNode.checkininterval.label("requestid"),
             flags.label("reservationid"),
         ).where(ManagementNode.id == self._node)
+
+    def _running_claims(self) -> sa.ScalarSelect[int]:
+        return (
+            sa.select(sa.func.count())
+            .where(Claim.managementnodeid == self._node, Claim.phase == "running")
+            .scalar_subquery()
+        )
 
     def _claims(self) -> list[sa.Select[int, int, int]]:
         now, last = aliased(State), aliased(State)

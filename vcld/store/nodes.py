@@ -188,16 +188,22 @@ def silent_nodes(
     connection: Connection, managementnodeid: int, after_seconds: float
 ) -> list[tuple[int, str]]:
     """Nodes whose vcld has been silent for too long without a clean stop: (id, hostname)."""
-    query = (
-        sa.select(ManagementNode.id, ManagementNode.hostname)
-        .join(Daemon, Daemon.managementnodeid == ManagementNode.id)
+    query = silent_nodes_query(managementnodeid, after_seconds)
+    return [(id_, hostname) for id_, hostname in connection.execute(query)]
+
+
+def silent_nodes_query(managementnodeid: int, after_seconds: float) -> sa.Select[int, str]:
+    """For ``silent_nodes``, and to be part of a look."""
+    other = aliased(ManagementNode)
+    return (
+        sa.select(other.id, other.hostname)
+        .join(Daemon, Daemon.managementnodeid == other.id)
         .where(
-            ManagementNode.id != managementnodeid,
+            other.id != managementnodeid,
             Daemon.stopped_at.is_(None),
-            seconds_between(ManagementNode.lastcheckin, site_now()) > int(after_seconds),
+            seconds_between(other.lastcheckin, site_now()) > int(after_seconds),
         )
     )
-    return [(id_, hostname) for id_, hostname in connection.execute(query)]
 
 
 def take_over(connection: Connection, managementnodeid: int, silent: int, daemon: str) -> int:

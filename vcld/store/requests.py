@@ -250,7 +250,6 @@ def set_checkuser(connection: Connection, requestid: int, *, check: bool) -> Non
 
 
 def seconds_to_end(connection: Connection, requestid: int) -> int | None:
-    """Seconds until the request's end as it is now; None when it is gone."""
+    """Seconds until the request's end as it is now; None without one, or when it is gone."""
     query = sa.select(seconds_between(site_now(), Request.end)).where(Request.id == requestid)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else (row[0] or 0)
+    return connection.scalar(query)

@@ -102,6 +102,12 @@ class Lease:
         self._beaten_at = clock.monotonic()
         return True
 
+    @property
+    def silent_after_seconds(self) -> float | None:
+        """When other nodes count as dead; None when their work is not ours to take."""
+        limit = self._settings.takeover_after_seconds
+        return limit if limit and self._settings.takeover else None
+
     def is_lost(self) -> bool:
         """True when the heartbeat has failed for so long that others may take over."""
         limit = self._settings.takeover_after_seconds
@@ -112,8 +118,8 @@ class Lease:
 
     def take_over_silent(self) -> list[int]:
         """Take the reservations of nodes that have died; return their former ids."""
-        limit = self._settings.takeover_after_seconds
-        if not limit or not self._settings.takeover:
+        limit = self.silent_after_seconds
+        if limit is None:
             return []
 
         def take_over(connection: Connection) -> list[int]:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import enum
-import os
-import queue
-import selectors
 import signal as signals
 from collections.abc import Callable
-from functools import partial
 
 import setproctitle
 import structlog
@@ -21,22 +17,21 @@ from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.states.assignment import Assignment
 from vcld.states.table import STATES
-from vcld.store import candidates, claims, grips, transitions
+from vcld.store import transitions
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.look import Finding, Found, Look, Looker, order
 from vcld.supervisor.blocks import BlockRunner
 from vcld.supervisor.children import Child, Children, freeze
+from vcld.supervisor.custody import Custody
 from vcld.supervisor.dispatch import Dispatcher
 from vcld.supervisor.lease import FencedError, Lease
-from vcld.supervisor.recovery import Death, recover
+from vcld.supervisor.wakeup import Wakeup
 from vcld.supervisor.warming import warm
 
 #: Names and timings of the site are read again this often, when there is work.
 CATALOG_SECONDS = 60.0
 #: Several children that end together cause one look.
 COALESCE_SECONDS = 0.02
-#: A pending request without an owner must be seen so for this long before it is touched.
-STRAY_SECONDS = 60.0
 #: After a failed fork, and between attempts at a lost database.
 PAUSE_SECONDS = 1.0
 #: A refusal that goes on is told of this often.
@@ -72,19 +67,23 @@ class Supervisor:
         self._notify = notify
         self._in_child = in_child
         self._log = structlog.get_logger()
-        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._selector = selectors.DefaultSelector()
-        self._children = Children(self._selector)
+        self._wakeup = Wakeup()
+        self._children = Children(self._wakeup.selector)
         self._lease = Lease(settings, database, node, self._log)
-        self._deaths: list[Death] = []
-        self._strays: dict[int, float] = {}
+        self._custody = Custody(
+            settings=settings,
+            database=database,
+            node=node,
+            daemon=self._lease.identity.daemon,
+            children=self._children,
+            log=self._log,
+        )
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._fork_again_at = 0.0
         self._catalog_at = 0.0
         self._database_down = False
         self._refusal, self._tell_again_at = "", 0.0
-        self._wake_fd = -1
 
     def run(self) -> ExitCode:
         """Serve until told to stop.
@@ -93,12 +92,12 @@ class Supervisor:
             NodeTakenError: another daemon acts for the node.
             StoreRefusedError: the database refuses a statement of the start.
         """
-        self._install_signals()
+        self._wakeup.install()
         self._wait_for_database(self._start)
         self._notify("READY=1")
         try:
             while self._turn is Turn.RUN:
-                self._wait(self._seconds_to_next_turn())
+                self._wakeup.wait(self._seconds_to_next_turn())
                 self._take_turn()
             return self._stop()
         except FencedError as err:
@@ -112,8 +111,7 @@ class Supervisor:
     def _start(self) -> None:
         self._lease.acquire()
         self._refresh_catalog()
-        for running in self._database.run(lambda c: claims.load_running(c, self._node.id)):
-            self._adopt_or_recover(running)
+        self._custody.inherit()
         warm(self._database, self._catalog, self._node)
         freeze()
         setproctitle.setproctitle(self._settings.processname)
@@ -121,19 +119,8 @@ class Supervisor:
             "daemon started",
             management_node=self._node.hostname,
             adopted=len(self._children),
-            to_recover=len(self._deaths),
+            to_recover=len(self._custody),
         )
-
-    def _adopt_or_recover(self, running: claims.RunningClaim) -> None:
-        grip, process = running.grip, running.process
-        if process is not None and self._children.adopt(process, grip):
-            daemon = self._lease.identity.daemon
-            self._database.run(lambda c: grips.adopt(c, grip, daemon))
-            self._log.info(
-                "worker adopted", reservation_id=grip.reservationid, worker_pid=process.pid
-            )
-            return
-        self._deaths.append(Death(grip, "was gone when the daemon started"))
 
     def _refresh_catalog(self) -> None:
         self._use_catalog(self._database.run(load_catalog))
@@ -141,7 +128,12 @@ class Supervisor:
 
     def _use_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._looker = Looker(catalog, self._node.id, self._lease.identity.daemon)
+        self._looker = Looker(
+            catalog,
+            self._node.id,
+            self._lease.identity.daemon,
+            silent_after_seconds=self._lease.silent_after_seconds,
+        )
         self._dispatcher = Dispatcher(
             settings=self._settings,
             database=self._database,
@@ -157,7 +149,7 @@ class Supervisor:
         self._reap()
         try:
             self._beat()
-            self._recover()
+            self._custody.recover(self._catalog)
             if clock.monotonic() >= self._look_at:
                 self._look_at = clock.monotonic() + self._settings.poll_interval_seconds
                 self._look()
@@ -173,17 +165,13 @@ class Supervisor:
         self._notify("WATCHDOG=1")
 
     def _beat(self) -> None:
-        if self._lease.beat_if_due():
-            for id_ in self._lease.take_over_silent():
-                self._log.info("recovering the work of a dead node", former_node_id=id_)
-                self._recover_fenced()
+        self._lease.beat_if_due()
 
-    def _recover_fenced(self) -> None:
-        """Recover claims of another node: its processes are not here, and are fenced off."""
-        ours = {child.grip.reservationid for child in self._children if child.grip is not None}
-        for running in self._database.run(lambda c: claims.load_running(c, self._node.id)):
-            if running.grip.reservationid not in ours:
-                self._deaths.append(Death(running.grip, "was on a management node that died"))
+    def _take_over(self) -> None:
+        """Their processes are not here, and are fenced off; only the rows are to be recovered."""
+        for id_ in self._lease.take_over_silent():
+            self._log.info("recovering the work of a dead node", former_node_id=id_)
+            self._custody.take_orphans("was on a management node that died")
 
     def _look(self) -> None:
         room = self._settings.max_workers - len(self._children)
@@ -198,7 +186,9 @@ class Supervisor:
         self._dispatcher.forget_gone(found)
         self._dispatcher.remove_finished(found)
         self._dispatcher.warn_unknown(found)
-        self._watch_strays(found)
+        self._custody.watch(look, found, self._catalog)
+        if look.nodes_silent:
+            self._take_over()
         self._serve_site(look)
         due = [f for f in found if Finding.WAKE <= f.finding <= Finding.BACKGROUND]
         if due and clock.monotonic() >= self._fork_again_at:
@@ -239,9 +229,7 @@ class Supervisor:
         return self._run_worker(assignment)
 
     def _leave_parent(self) -> None:
-        signals.set_wakeup_fd(-1)
-        self._selector.close()
-        os.close(self._wake_fd)
+        self._wakeup.leave()
         self._in_child()
 
     def _tell_changed(self, found: list[Found]) -> None:
@@ -250,29 +238,6 @@ class Supervisor:
                 child = self._children.find(item.reservationid)
                 if child is not None:
                     self._children.tell_to_look(child)
-
-    def _watch_strays(self, found: list[Found]) -> None:
-        """Requests left pending by a daemon that kept no claims (a Perl one, say)."""
-        now = clock.monotonic()
-        strays = {f.requestid: f for f in found if f.finding is Finding.STRAY}
-        self._strays = {id_: self._strays.get(id_, now) for id_ in strays}
-        old = [id_ for id_, since in self._strays.items() if now - since >= STRAY_SECONDS]
-        if not old:
-            return
-        rows = self._database.run(
-            lambda c: candidates.load_candidates(c, self._catalog, self._node.id, old)
-        )
-        for row in rows:
-            if row.is_parent and row.claim is None and row.state == "pending":
-                freed = self._database.run(
-                    partial(transitions.free_stray, catalog=self._catalog, stray=row)
-                )
-                self._log.warning(
-                    "request was pending without an owner, it is processed again",
-                    request_id=row.requestid,
-                    state=row.laststate,
-                    done=freed,
-                )
 
     def _serve_site(self, look: Look) -> None:
         if look.messages_need_validating:
@@ -283,30 +248,10 @@ class Supervisor:
     def _reap(self) -> None:
         for ended in self._children.reap():
             self._look_at = min(self._look_at, clock.monotonic() + COALESCE_SECONDS)
-            child = ended.child
-            if child.grip is None:
+            if ended.child.grip is None:
                 self._blocks.note_end(ended)
-            elif ended.status not in {
-                ExitCode.DONE,
-                ExitCode.FAILED,
-                ExitCode.TRY_LATER,
-                ExitCode.HANDED_BACK,
-            }:
-                self._deaths.append(Death(child.grip, ended.manner))
-
-    def _recover(self) -> None:
-        while self._deaths:
-            death = self._deaths[0]
-            self._database.run(
-                partial(
-                    recover,
-                    catalog=self._catalog,
-                    settings=self._settings,
-                    death=death,
-                    log=self._log,
-                )
-            )
-            self._deaths.pop(0)
+            else:
+                self._custody.note_end(ended)
 
     def _let_go(self) -> None:
         """Others may take over: nothing of ours may go on acting, but captures (§5.7)."""
@@ -340,12 +285,12 @@ class Supervisor:
     def _drain(self, limit_seconds: float) -> None:
         deadline = clock.monotonic() + limit_seconds
         while self._interruptible() and clock.monotonic() < deadline:
-            self._wait(min(deadline - clock.monotonic(), 0.5))
+            self._wakeup.wait(min(deadline - clock.monotonic(), 0.5))
             self._handle_signals()
             self._reap()
             try:
                 self._beat()
-                self._recover()
+                self._custody.recover(self._catalog)
             except StoreError as err:
                 self._tell_outage(err)
 
@@ -358,7 +303,7 @@ class Supervisor:
                 raise
             except StoreError as err:
                 self._tell_outage(err)
-                self._wait(PAUSE_SECONDS)
+                self._wakeup.wait(PAUSE_SECONDS)
                 self._handle_signals()
                 if self._turn is Turn.STOP:
                     return
@@ -380,37 +325,8 @@ class Supervisor:
         now = clock.monotonic()
         return max(0.0, min(self._look_at - now, self._lease.seconds_to_beat()))
 
-    def _wait(self, seconds: float) -> None:
-        for key, _ in self._selector.select(seconds):
-            if key.fd == self._wake_fd:
-                self._drain_wake_pipe()
-
-    def _drain_wake_pipe(self) -> None:
-        try:
-            while os.read(self._wake_fd, 512):
-                continue
-        except BlockingIOError:
-            return
-
-    def _install_signals(self) -> None:
-        self._wake_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._selector.register(self._wake_fd, selectors.EVENT_READ)
-        signals.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-        for number in (
-            signals.SIGTERM,
-            signals.SIGINT,
-            signals.SIGHUP,
-            signals.SIGUSR1,
-            signals.SIGCHLD,
-        ):
-            signals.signal(number, lambda n, _frame: self._signals.put(n))
-
     def _handle_signals(self) -> None:
-        while True:
-            try:
-                number = self._signals.get_nowait()
-            except queue.Empty:
-                return
+        for number in self._wakeup.signals():
             if number in {signals.SIGTERM, signals.SIGINT}:
                 self._turn = Turn.STOP
             elif number == signals.SIGUSR1:
@@ -421,7 +337,7 @@ class Supervisor:
     def _reload(self) -> None:
         settings = self._reload_settings()
         if settings is not None:
-            self._settings = settings
+            self._settings = self._custody.settings = settings
             self._catalog_at = float("-inf")
             self._use_catalog(self._catalog)
             self._log.info("configuration read again")
