@@ -63,6 +63,15 @@ def site(database: Engine, tmp_path: Path) -> Site:
 
 
 @pytest.fixture
+def two_nodes(database: Engine, tmp_path: Path) -> Site:
+    """A site with two management nodes, each of which may manage every computer."""
+    nodes = ("node1.example.org", "node2.example.org")
+    site = Site(database, tmp_path, nodes=nodes).build()
+    site.let_every_node_manage_all()
+    return site
+
+
+@pytest.fixture
 def daemons(site: Site, database_url: str) -> Iterator[Daemons]:
     """Starts real daemons for the site."""
     with daemons_for(site, database_url) as started:

@@ -131,6 +131,41 @@ class Site:
         table = sa.table("computer", *(sa.column(name) for name in rows[0]))
         c.execute(sa.insert(table), rows)
 
+    def let_every_node_manage_all(self) -> None:
+        """What a site says with its resource groups; without it nobody takes over."""
+        with self.engine.begin() as c:
+            rows = c.execute(sa.select(m.ResourceType.name, m.ResourceType.id))
+            types = {name: id_ for name, id_ in rows}
+            groups = {}
+            for kind in ("managementnode", "computer"):
+                made = c.execute(
+                    sa.insert(m.ResourceGroup).values(
+                        name=f"all of type {kind}", ownerusergroupid=1, resourcetypeid=types[kind]
+                    )
+                ).inserted_primary_key
+                assert made is not None
+                groups[kind] = made[0]
+            members = [("managementnode", n + 1) for n in range(len(self.nodes))]
+            members += [("computer", n + 1) for n in range(self.computers)]
+            for kind, subid in members:
+                resource = c.execute(
+                    sa.insert(m.Resource).values(resourcetypeid=types[kind], subid=subid)
+                ).inserted_primary_key
+                assert resource is not None
+                c.execute(
+                    sa.insert(m.ResourceGroupMember).values(
+                        resourceid=resource[0], resourcegroupid=groups[kind]
+                    )
+                )
+            c.execute(
+                sa.insert(m.ResourceMap).values(
+                    resourcegroupid1=groups["managementnode"],
+                    resourcegroupid2=groups["computer"],
+                    resourcetypeid1=types["managementnode"],
+                    resourcetypeid2=types["computer"],
+                )
+            )
+
     def variable(self, name: str, value: object) -> None:
         with self.engine.begin() as c:
             c.execute(sa.delete(m.Variable).where(m.Variable.name == name))

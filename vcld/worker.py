@@ -16,7 +16,7 @@ from typing import Any
 import setproctitle
 import structlog
 
-from vcld import processes
+from vcld import clock, processes
 from vcld.errors import (
     BackendUnavailableError,
     ConfigError,
@@ -36,7 +36,7 @@ from vcld.states.assignment import Assignment
 from vcld.states.outcome import Outcome, Result, Wait
 from vcld.states.table import STATES, find_handler
 from vcld.states.work import Work
-from vcld.store import grips, requests, snapshots, transitions
+from vcld.store import grips, nodes, requests, snapshots, transitions
 from vcld.store.catalog import Catalog
 from vcld.store.grips import ClaimLostError, Grip
 from vcld.waiting import Cancellation
@@ -45,6 +45,12 @@ from vcld.waiting import Cancellation
 DAEMON_STOPS = "the daemon stops"
 #: Handlers that mostly wait; the web site lets users connect while they are pending.
 WAITING_STATES = failure.LIVE_STATES | {"reserved"}
+#: The daemon has not been heard of for so long that another node may take over.
+LEASE_LOST = "the daemon has been silent for too long"
+#: A worker whose daemon seems well still asks this often whether it may go on.
+CHECK_SECONDS = 20.0
+#: How often it looks whether there is anything to ask.
+ASK_SECONDS = 3.0
 #: The request is no longer what the worker was started for.
 REQUEST_CHANGED = "the request was changed"
 
@@ -86,7 +92,12 @@ class Worker:
         self._log = log
         self._database = assignment.database
         self._parent = os.getppid()
-        self._cancellation = Cancellation(self._find_reason)
+        limit = assignment.settings.takeover_after_seconds
+        self._check_seconds = min(CHECK_SECONDS, limit / 10) if limit else CHECK_SECONDS
+        self._cancellation = Cancellation(
+            self._find_reason, ask_interval_seconds=min(ASK_SECONDS, self._check_seconds)
+        )
+        self._checked_at = clock.monotonic()
         self._told_to_look = False
         self._work: Work | None = None
 
@@ -286,17 +297,25 @@ class Worker:
         self._cancellation.look()
 
     def _find_reason(self) -> str | None:
-        """Ask the database whether to go on: when told to, or when the parent is dead."""
-        if not self._told_to_look and os.getppid() == self._parent:
+        """Ask the database whether to go on.
+
+        When told to, when the parent is dead, and now and then in case that it hangs: another
+        node may take over when the heartbeat has been silent for long enough, and by then
+        this worker must have stopped.
+        """
+        is_due = clock.monotonic() - self._checked_at >= self._check_seconds
+        if not self._told_to_look and not is_due and os.getppid() == self._parent:
             return None
         self._told_to_look = False
+        self._checked_at = clock.monotonic()
         grip = self._work.grip if self._work is not None else self._grip
         quiet = Database(self._database.engine)
         try:
-            pair, owned = quiet.run(
+            pair, owned, silent = quiet.run(
                 lambda connection: (
                     requests.find_pair(connection, grip.requestid),
                     grips.is_held(connection, grip),
+                    nodes.silent_seconds(connection, self._assignment.node.id),
                 )
             )
         except StoreError:
@@ -304,7 +323,12 @@ class Worker:
         expected = {("pending", grip.state)}
         if not grip.is_pending:
             expected.add((grip.state, grip.laststate))
-        return None if owned and pair in expected else REQUEST_CHANGED
+        if not owned or pair not in expected:
+            return REQUEST_CHANGED
+        limit = self._assignment.settings.takeover_after_seconds
+        if limit and silent > 0.9 * limit and not STATES[grip.state].uninterruptible:
+            return LEASE_LOST
+        return None
 
     def _set_title(self, reservation: Reservation | None = None) -> None:
         """The form that VCL's own tools look for (VCL daemon specification §5)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,18 @@ def beat(connection: Connection, managementnodeid: int, daemon: str) -> bool:
         .values(lastcheckin=site_now())
     )
     return done.rowcount == 1
+
+
+def silent_seconds(connection: Connection, managementnodeid: int) -> int:
+    """How old the node's heartbeat is, by the database's clock."""
+    return connection.scalar(_silent_seconds(), {"of_node": managementnodeid}) or 0
+
+
+@functools.cache
+def _silent_seconds() -> sa.Select[int]:
+    return sa.select(seconds_between(ManagementNode.lastcheckin, site_now())).where(
+        ManagementNode.id == sa.bindparam("of_node")
+    )
 
 
 def find_daemon(connection: Connection, managementnodeid: int) -> DaemonRow | None:
