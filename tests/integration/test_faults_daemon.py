@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import multiprocessing
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.daemon import Daemons, eventually
-from tests.site import NEW_REVISION, Site
+from tests.site import Site
+from tests.steps import drive, prepare, set_up, step_names
 from vcld.schema.engine import Database, make_engine
 from vcld.store import candidates, claims
 from vcld.store.catalog import load_catalog
 from vcld.store.grips import ClaimLostError
-
-STATES = Path(__file__).parents[2] / "vcld" / "states"
-
-
-def step_names() -> list[str]:
-    """Every step of every handler, read from the code: ``work.step("…")``."""
-    names = set()
-    for path in STATES.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "step"
-                and node.args
-                and isinstance(node.args[0], ast.Constant)
-            ):
-                names.add(str(node.args[0].value))
-    return sorted(names)
 
 
 def test_steps_are_found_in_every_handler() -> None:
@@ -43,52 +24,14 @@ def test_steps_are_found_in_every_handler() -> None:
     assert len(step_names()) >= 30
 
 
-def drive(site: Site, step: str) -> int:
-    """Make a request whose handler passes the step, as far as it can without the daemon."""
-    handler, _, name = step.partition(":")
-    if handler == "inuse" and name in {"end", "finish"}:
-        return site.ask("inuse", 1, seconds=2)
-    if handler == "inuse" and name in {"reboot", "accounts"}:
-        return site.ask("rebootsoft" if name == "reboot" else "servermodified", 1)
-    if handler == "inuse":
-        request = site.ask("inuse", 1)
-        site.execute("UPDATE reservation SET lastcheck = NOW() - INTERVAL 1 HOUR")
-        return request
-    if handler == "reclaim":
-        last = "reserved" if name in {"tags", "sanitize"} else "inuse"
-        return site.ask("deleted", 1, laststate=last)
-    if handler == "image":
-        state = "checkpoint" if name in {"power-on", "reserve"} else "image"
-        return site.ask(state, 1, laststate="inuse", revision=NEW_REVISION)
-    if handler == "makeproduction":
-        return site.ask("makeproduction", 1, laststate="inuse", revision=NEW_REVISION)
-    if step == "new:maintenance":
-        return site.ask("tomaintenance", 1)
-    if step == "new:children" or step == "reserved:cluster":
-        return site.ask("new", 1, 2)
-    return site.ask("new", 1)
-
-
-#: Reached only where an earlier step found something; each is made to in its own test.
-SPECIAL = {"new:post-load", "new:fixed-address", "reclaim:unload"}
-
-
-@pytest.mark.parametrize("step", [name for name in step_names() if name not in SPECIAL])
+@pytest.mark.parametrize("step", step_names())
 def test_fault_06_worker_killed_at_any_step_is_recovered(
     site: Site, daemons: Daemons, step: str
 ) -> None:
     """The row leaves pending, the work ends as if nothing had been, the log says why."""
-    if step in {"inuse:end", "inuse:finish"}:
-        site.variable("general_end_notice_first", 1)
-        site.variable("general_end_notice_second", 1)
+    set_up(site, step)
     daemon = daemons.start()
-    if step.startswith(("inuse", "reclaim", "image", "makeproduction")):
-        loaded = site.ask("reload", 1)
-        eventually(lambda: site.pair(loaded) == "gone", daemon.describe)
-        if step.startswith("inuse"):
-            site.set_computer(1, "inuse")
-            with site.world.change("vm1") as machine:
-                machine.open_to = "*"
+    prepare(site, step)
     site.write_script(rules=[{"step": step, "times": 1, "signal": "KILL"}])
 
     request = drive(site, step)

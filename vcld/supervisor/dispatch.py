@@ -85,8 +85,10 @@ class Dispatcher:
         rows.sort(key=lambda row: (rank[row.requestid], row.reservationid))
         due = []
         idle = []
+        # A cluster that was changed begins anew as a whole: when its last worker has let go.
+        busy = {row.requestid for row in rows if row.state != "pending" and _has_worker(row)}
         for row in rows:
-            if row.claim is not None and row.claim.phase == "running":
+            if _has_worker(row) or row.requestid in busy:
                 continue
             if self._is_due(row):
                 due.append(row)
@@ -161,6 +163,10 @@ class Dispatcher:
                     request_id=row.requestid,
                     request_state=row.state,
                 )
+
+
+def _has_worker(row: Candidate) -> bool:
+    return row.claim is not None and row.claim.phase == "running"
 
 
 def _last_request_start(due: Sequence[Candidate]) -> int:
