@@ -66,7 +66,7 @@ class Daemon:
                 start_new_session=True,
             )
         if wait:
-            eventually(lambda: self.events("daemon started"), self.describe)
+            eventually(lambda: self.events("daemon started", pid=self.pid), self.describe)
         return self
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -138,7 +138,7 @@ class Daemon:
         errors = self.folder / f"{self.name}.err"
         text = errors.read_text(errors="replace")[-1500:] if errors.exists() else ""
         log = self.log_path.read_text() if self.log_path.exists() else ""
-        return f"{text}\n{log[-40000:]}"
+        return f"{text}\n{log[-20000:]}"
 
 
 def eventually(

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from vcld.errors import NotFoundError, VcldError
 from vcld.guest.simulated_world import World
 from vcld.schema import models as m
 from vcld.schema.own import Claim
@@ -266,9 +267,18 @@ class Site:
             )
 
     def end(self, requestid: int) -> None:
-        """The user presses End."""
-        with self.engine.begin() as c:
-            levers.cancel(c, self.catalog, requestid)
+        """The user presses End, again if the request changes under the finger."""
+        for _ in range(50):
+            try:
+                with self.engine.begin() as c:
+                    levers.cancel(c, self.catalog, requestid)
+            except NotFoundError:
+                return
+            except VcldError:
+                continue
+            else:
+                return
+        raise AssertionError(f"request {requestid} cannot be ended")
 
     def delete(self, requestid: int) -> None:
         """The row vanishes."""

@@ -339,6 +339,17 @@ def test_reload_of_another_image_gives_way_to_a_user(site: Site, daemons: Daemon
     assert site.pair(reload) == "gone"
 
 
+def test_reloads_of_one_computer_do_not_wait_for_one_another(site: Site, daemons: Daemons) -> None:
+    """Found by the state machine: each saw that the others were to load the same image."""
+    daemon = daemons.start()
+
+    requests = [site.ask("reload", 1) for _ in range(4)]
+
+    eventually(lambda: all(site.pair(r) == "gone" for r in requests), daemon.describe)
+    assert site.computer(1) == "available"
+    assert site.world.machine("vm1").loads == 1
+
+
 def test_reload_after_a_session_is_asked_for_in_the_name_of_the_reload_user(
     site: Site, daemons: Daemons
 ) -> None:

@@ -70,7 +70,8 @@ def _judge_one(rival: Rival, imagerevisionid: int, waited_seconds: float) -> Jud
     if rival.start_in_seconds > schedule.START_AHEAD_SECONDS:
         return None
     same_load = working_on == "reload" and rival.imagerevisionid == imagerevisionid
-    if same_load and running:
+    # Only while it may change the computer: two that wait would wait for one another.
+    if same_load and rival.has_computer:
         return Judgement(Ruling.WAIT, f"{name} loads the same image revision")
     if rival.busy_elsewhere and working_on in _RECLAIMS:
         # A cluster is taken back. Completing it for this computer would stop the others.
@@ -100,7 +101,7 @@ def win_computer(work: Work) -> str | None:
         return f"computer {reservation.computer.shortname} is in state {state}"
     if state == "maintenance" and work.grip.state not in {"tovmhostinuse", "tomaintenance"}:
         return f"computer {reservation.computer.shortname} is in maintenance"
-    started = clock.monotonic()
+    started, told = clock.monotonic(), ""
     for pause in pauses(0.2, work.settings.competition_retry_seconds):
         waited = clock.monotonic() - started
         judgement = _attempt(work, waited)
@@ -108,7 +109,9 @@ def win_computer(work: Work) -> str | None:
             return None
         if judgement.ruling is Ruling.UNAVAILABLE or waited >= _patience(work, judgement):
             return judgement.reason
-        work.log.info("computer is taken", reason=judgement.reason, waited_seconds=int(waited))
+        if judgement.reason != told:
+            told = judgement.reason
+            work.log.info("computer is taken", reason=told, waited_seconds=int(waited))
         work.cancellation.wait(pause)
     raise AssertionError  # pauses never end
 

@@ -133,6 +133,8 @@ class Rival:
     #: Phase of the claim that somebody holds on it, None without.
     claim_phase: str | None
     claim_revoked: bool
+    #: Its worker alone may change the computer.
+    has_computer: bool
     #: A worker of it transfers an image or the like: it must not be stopped.
     holds_semaphore: bool
     #: Other reservations of the same request, on other computers, are being worked on.
@@ -156,6 +158,7 @@ def find_rivals(connection: Connection, computerid: int, requestid: int) -> list
             managementnodeid=row.managementnodeid,
             claim_phase=row.phase,
             claim_revoked=bool(row.revoked),
+            has_computer=row.exclusive_computerid is not None,
             holds_semaphore=bool(row.semaphore),
             busy_elsewhere=bool(row.elsewhere),
         )
@@ -186,6 +189,7 @@ def _find_rivals() -> sa.Select[*tuple[Any, ...]]:
             Reservation.managementnodeid,
             Claim.phase,
             Claim.revoked,
+            Claim.exclusive_computerid,
             semaphore.label("semaphore"),
         )
         .select_from(Reservation)
