@@ -40,11 +40,13 @@ class Daemon:
         self.site = site
         self.folder = site.folder
         self.name = name
+        #: Workers are known by it, and several runs of the tests may go on at once.
+        self.title = f"{name}-{os.getpid()}"
         self.log_path = self.folder / f"{name}.log"
         self.conf = self.folder / f"{name}.conf"
         facts = {
             "fqdn": site.nodes[node - 1],
-            "processname": name,
+            "processname": self.title,
             "log": self.log_path,
             "log_format": "json",
             "pidfile": self.folder / f"{name}.pid",
@@ -90,7 +92,7 @@ class Daemon:
         found = []
         for process in psutil.process_iter(["cmdline", "status"]):
             title = " ".join(process.info["cmdline"] or ())
-            if title.startswith(f"{self.name} |") and process.info["status"] != "zombie":
+            if title.startswith(f"{self.title} |") and process.info["status"] != "zombie":
                 found.append(process)
         return found
 

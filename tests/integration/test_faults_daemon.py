@@ -55,6 +55,8 @@ def test_fault_06_worker_killed_at_any_step_is_recovered(
     handler = step.partition(":")[0]
     if step == "new:maintenance":
         eventually(lambda: site.computer(1) == "maintenance", daemon.describe)
+    elif step == "new:fixed-address":  # a server has no user who must connect first
+        eventually(lambda: site.computer(1) == "inuse", daemon.describe)
     elif step in {"inuse:end", "inuse:finish"}:
         eventually(lambda: site.pair(request) in {"complete/timeout", "gone"}, daemon.describe)
     elif handler in wanted:
