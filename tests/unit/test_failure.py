@@ -55,5 +55,11 @@ def test_log_says_failed_where_the_user_never_had_the_computer(
     assert decide(state).ending == ending
 
 
+def test_revision_that_cannot_be_made_production_leaves_its_computer_to_the_reclaim() -> None:
+    outcome = decide("makeproduction")
+
+    assert (outcome.request, outcome.computer, outcome.failed) == ("deleted", None, True)
+
+
 def test_reason_reaches_the_user() -> None:
     assert decide("new").entries == (("failed", "the disk is full"),)

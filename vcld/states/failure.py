@@ -70,6 +70,9 @@ def decide(situation: Situation, message: str, blame: Blame) -> Outcome:
             entries=entries,
             failed=True,
         )
+    if state == "makeproduction":
+        # The user has let go of the computer, and may have used it: it is reclaimed either way.
+        return Outcome(reason=message, request="deleted", entries=entries, failed=True)
     kept = situation.computer_state if situation.computer_state in KEPT_STATES else "available"
     return Outcome(
         reason=message,
