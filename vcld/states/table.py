@@ -146,7 +146,7 @@ STATES: Mapping[str, StateRow] = MappingProxyType(
             handler="makeproduction",
             summary="Make the reservation's image revision the production one.",
             success=("deleted",),
-            failure=("failed",),
+            failure=("deleted",),
         ),
         "complete": StateRow(
             handler=None, summary="Over. Removed at once, or at its end when a user may look."
