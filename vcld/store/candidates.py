@@ -14,6 +14,7 @@ from sqlalchemy.orm import aliased
 from vcld.schedule import Timing
 from vcld.schema.models import (
     ChangeLog,
+    Computer,
     ComputerLoadLog,
     ComputerLoadState,
     Request,
@@ -45,6 +46,7 @@ class Candidate:
 
     requestid: int
     reservationid: int
+    #: 0: the computer has no row.
     computerid: int
     logid: int | None
     state: str
@@ -98,7 +100,7 @@ def _query() -> sa.Select[*tuple[Any, ...]]:
         sa.select(
             Request.id.label("requestid"),
             Reservation.id.label("reservationid"),
-            Reservation.computerid,
+            sa.func.coalesce(Computer.id, 0).label("computerid"),
             Request.logid,
             now.name.label("state"),
             last.name.label("laststate"),
@@ -130,6 +132,7 @@ def _query() -> sa.Select[*tuple[Any, ...]]:
         .join(Reservation, Reservation.requestid == Request.id)
         .join(now, now.id == Request.stateid)
         .join(last, last.id == Request.laststateid)
+        .join(Computer, Computer.id == Reservation.computerid, isouter=True)
         .join(Claim, Claim.reservationid == Reservation.id, isouter=True)
         .where(
             Request.id.in_(sa.bindparam("requestids", expanding=True)),

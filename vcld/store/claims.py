@@ -162,6 +162,9 @@ def _set_pending(connection: Connection, catalog: Catalog, candidates: Sequence[
 
 
 def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[Candidate]) -> None:
+    candidates = [candidate for candidate in candidates if candidate.computerid]
+    if not candidates:
+        return
     old = [c.reservationid for c in candidates if c.has_old_marks]
     if old:
         loadlog.delete(connection, catalog, old, ("begin", "exited"))

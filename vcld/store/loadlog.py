@@ -47,6 +47,8 @@ def add(
     Returns:
         False when the claim is lost and nothing was written.
     """
+    if not computerid:
+        return True  # the log's foreign key has no place for a computer without a row
     fallback = catalog.loadstate_ids.get("info")
     facts: dict[str, object] = {"reservationid": reservationid, "computerid": computerid}
     for number, (name, text) in enumerate(entries):

@@ -24,7 +24,7 @@ class BlockRunner:
     def __init__(
         self, settings: Settings, database: Database, node: ManagementNode, log: Any
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._database = database
         self._node = node
         self._log = log
@@ -53,12 +53,12 @@ class BlockRunner:
     def _be_child(self, leave_parent: Callable[[], None]) -> int:
         leave_parent()
         self._database.after_fork()
-        self._database.patience_seconds = self._settings.database_patience_seconds
+        self._database.patience_seconds = self.settings.database_patience_seconds
         cancellation = Cancellation()
         due = self._database.run(lambda c: blocks.load_due(c, self._node.id))
         done = [
             blockrequest.process(
-                self._settings, self._database, self._node, block, cancellation, self._log
+                self.settings, self._database, self._node, block, cancellation, self._log
             )
             for block in due
         ]

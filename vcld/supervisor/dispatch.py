@@ -31,13 +31,13 @@ class Dispatcher:
         *,
         settings: Settings,
         database: Database,
-        catalog: Catalog,
         node: ManagementNode,
         daemon: str,
         log: Any,
     ) -> None:
         self.settings = settings
-        self.catalog = catalog
+        #: Set before anything is claimed, and again when the site's names are read again.
+        self.catalog: Catalog
         self._database = database
         self._node = node
         self._daemon = daemon

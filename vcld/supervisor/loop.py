@@ -25,6 +25,7 @@ from vcld.supervisor.children import Child, Children, freeze
 from vcld.supervisor.custody import Custody
 from vcld.supervisor.dispatch import Dispatcher
 from vcld.supervisor.lease import FencedError, Lease
+from vcld.supervisor.oddities import Oddities
 from vcld.supervisor.wakeup import Wakeup
 from vcld.supervisor.warming import warm
 
@@ -78,6 +79,15 @@ class Supervisor:
             children=self._children,
             log=self._log,
         )
+        self._dispatcher = Dispatcher(
+            settings=settings,
+            database=database,
+            node=node,
+            daemon=self._lease.identity.daemon,
+            log=self._log,
+        )
+        self._blocks = BlockRunner(settings, database, node, self._log)
+        self._oddities = Oddities(settings, database, node, self._log)
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._fork_again_at = 0.0
@@ -134,15 +144,7 @@ class Supervisor:
             self._lease.identity.daemon,
             silent_after_seconds=self._lease.silent_after_seconds,
         )
-        self._dispatcher = Dispatcher(
-            settings=self._settings,
-            database=self._database,
-            catalog=catalog,
-            node=self._node,
-            daemon=self._lease.identity.daemon,
-            log=self._log,
-        )
-        self._blocks = BlockRunner(self._settings, self._database, self._node, self._log)
+        self._dispatcher.catalog = catalog
 
     def _take_turn(self) -> None:
         self._handle_signals()
@@ -153,6 +155,7 @@ class Supervisor:
             if clock.monotonic() >= self._look_at:
                 self._look_at = clock.monotonic() + self._settings.poll_interval_seconds
                 self._look()
+                self._oddities.look_if_due()
         except StoreError as err:
             self._tell_outage(err)
             self._look_at = clock.monotonic() + PAUSE_SECONDS
@@ -337,7 +340,9 @@ class Supervisor:
     def _reload(self) -> None:
         settings = self._reload_settings()
         if settings is not None:
-            self._settings = self._custody.settings = settings
+            self._settings = settings
+            for part in (self._custody, self._dispatcher, self._blocks, self._oddities):
+                part.settings = settings
             self._catalog_at = float("-inf")
             self._use_catalog(self._catalog)
             self._log.info("configuration read again")

@@ -1,0 +1,177 @@
+"""Broken rows: one clear line, the request fails or waits, nothing else is touched."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from tests.daemon import Daemon, Daemons, eventually
+from tests.site import Site
+
+#: What is missing → how an operator who breaks foreign keys by hand would make it so.
+BROKEN = {
+    "computer": "UPDATE reservation SET computerid = 9999 WHERE requestid = {request}",
+    "image": "UPDATE reservation SET imageid = 9999 WHERE requestid = {request}",
+    "image revision": "UPDATE reservation SET imagerevisionid = 9999 WHERE requestid = {request}",
+    "user": "UPDATE request SET userid = 9999 WHERE id = {request}",
+    "provisioning": "UPDATE computer SET provisioningid = 99 WHERE id = 1",
+    "module of the provisioning": "UPDATE provisioning SET moduleid = 99 WHERE name = 'simulator'",
+    "operating system": "UPDATE image SET OSid = 99 WHERE id = 2",
+}
+
+
+def break_rows(site: Site, *statements: str) -> None:
+    with site.engine.begin() as c:
+        c.exec_driver_sql("SET foreign_key_checks = 0")
+        for statement in statements:
+            c.exec_driver_sql(statement)
+        c.exec_driver_sql("SET foreign_key_checks = 1")
+
+
+def goes_on(site: Site, daemon: Daemon) -> None:
+    """Other requests are done as ever, on a computer that is not broken."""
+    other = site.ask("tomaintenance", 9)
+    eventually(lambda: site.pair(other) == "gone", daemon.describe)
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_missing_row_fails_its_request_only(site: Site, daemons: Daemons, what: str) -> None:
+    daemon = daemons.start()
+    request = site.ask("new", 1, start=90000, seconds=180000)
+    break_rows(site, BROKEN[what].format(request=request))
+    site.execute(f"UPDATE request SET start = NOW() WHERE id = {request}")
+
+    eventually(lambda: site.pair(request) == "failed/new", daemon.describe)
+
+    (line,) = daemon.events("reservation data is broken")
+    assert what in line["reason"]
+    assert "has no row" in line["reason"]
+    texts = [text for name, text in site.load_log(request) if name == "failed"]
+    # The log's rows refer to a computer; without one there is no place for them.
+    assert texts == ([] if what == "computer" else [line["reason"]])
+    assert what in daemon.command("explain", str(request)).stdout
+    assert site.claims() == []
+    if what not in {"module of the provisioning", "provisioning"}:
+        assert site.computer(1) == "available"
+        goes_on(site, daemon)
+    assert not daemon.events("worker failed by an unexpected error")
+
+
+def test_unknown_plugin_fails_its_request_only(site: Site, daemons: Daemons) -> None:
+    site.execute(
+        "INSERT INTO module (name, prettyname, description, perlpackage)"
+        " VALUES ('provisioning_x', 'x', 'x', 'x')"
+    )
+    site.execute(
+        "INSERT INTO provisioning (name, prettyname, moduleid)"
+        " SELECT 'x', 'x', id FROM module WHERE name = 'provisioning_x'"
+    )
+    site.execute(
+        "UPDATE computer SET provisioningid = (SELECT id FROM provisioning WHERE name = 'x')"
+        " WHERE id = 1"
+    )
+    daemon = daemons.start()
+
+    request = site.ask("new", 1)
+
+    eventually(lambda: site.pair(request) == "failed/new", daemon.describe)
+    texts = [text for name, text in site.load_log(request) if name == "failed"]
+    assert "provisioning_x" in texts[0]
+    assert site.computer(1) == "available"
+    goes_on(site, daemon)
+
+
+def test_null_and_empty_where_a_value_is_needed(site: Site, daemons: Daemons) -> None:
+    """Columns that VCL lets be NULL or empty: the work goes on without them."""
+    break_rows(
+        site,
+        "UPDATE user SET email = '', preferredname = NULL, lastname = '' WHERE id = 101",
+        "UPDATE computer SET IPaddress = '', privateIPaddress = NULL, eth0macaddress = NULL,"
+        " eth1macaddress = NULL WHERE id = 1",
+        "UPDATE image SET imagemetaid = NULL WHERE id = 2",
+    )
+    daemon = daemons.start()
+
+    request = site.ask("new", 1)
+    site.execute(f"UPDATE request SET logid = NULL WHERE id = {request}")
+
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    site.connect(request)
+    eventually(lambda: site.computer(1) == "inuse", daemon.describe)
+    site.end(request)
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert not daemon.events("worker failed by an unexpected error")
+
+
+def test_reservation_without_a_request_is_told_of_once_and_left_alone(
+    site: Site, daemons: Daemons
+) -> None:
+    request = site.ask("new", 1)
+    (reservation,) = site.reservations(request)
+    break_rows(site, f"DELETE FROM request WHERE id = {request}")
+
+    daemon = daemons.start()
+
+    goes_on(site, daemon)
+    text = "half a request is in the database, it is left alone"
+    (line,) = daemon.events(text)
+    assert line["what"] == f"reservation {reservation} has no request"
+    assert site.scalar("SELECT COUNT(*) FROM reservation") == 1
+
+
+def test_request_without_a_reservation_is_told_of_and_explained(
+    site: Site, daemons: Daemons
+) -> None:
+    request = site.ask("new", 1)
+    site.execute("DELETE FROM reservation")
+    site.execute("UPDATE request SET daterequested = NOW() - INTERVAL 1 HOUR")
+
+    daemon = daemons.start()
+
+    text = "half a request is in the database, it is left alone"
+    eventually(lambda: daemon.events(text), daemon.describe)
+    assert daemon.events(text)[0]["what"] == f"request {request} has no reservation"
+    assert "It has no reservation" in daemon.command("explain", str(request)).stdout
+
+
+def test_unknown_node_name_is_one_line_and_nothing_is_claimed(site: Site, daemons: Daemons) -> None:
+    request = site.ask("new", 1)
+    daemon = daemons.make(fqdn="typo.example.org").start(wait=False)
+    assert daemon.process is not None
+
+    assert daemon.process.wait(30) == 78
+
+    lines = (daemon.folder / "vcld.err").read_text().strip().splitlines()
+    assert len(lines) == 1
+    assert "typo.example.org" in lines[0]
+    assert site.pair(request) == "new/new"
+
+
+@pytest.mark.parametrize("seconds", [-300, 300])
+def test_clock_unlike_the_database_s_is_warned_of_once_and_explained(
+    site: Site, daemons: Daemons, database_url: str, seconds: int
+) -> None:
+    """The database's clock is set for the daemon's sessions; it then stands still."""
+    request = site.ask("new", 1, start=90000, seconds=180000)
+    url = make_url(database_url)
+    before = str(url.query.get("init_command", "")).removeprefix("SET SESSION ")
+    shifted = f"SET SESSION timestamp = UNIX_TIMESTAMP() + {seconds}"
+    command = ", ".join(filter(None, [shifted, before]))
+    daemons.url = url.update_query_dict({"init_command": command}).render_as_string(
+        hide_password=False
+    )
+
+    daemon = daemons.start(takeover_after=0)
+
+    text = "this machine's clock differs from the database's: set the time"
+    eventually(lambda: daemon.events(text), daemon.describe)
+    assert abs(daemon.events(text)[0]["skew_seconds"] + seconds) < 20
+    assert "clock" in daemon.command("explain", str(request)).stdout
+
+
+def test_clocks_that_agree_are_not_warned_of(site: Site, daemons: Daemons) -> None:
+    daemon = daemons.start()
+
+    goes_on(site, daemon)
+
+    assert not daemon.events("this machine's clock differs from the database's: set the time")
