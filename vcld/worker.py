@@ -252,6 +252,7 @@ class Worker:
             reservationids=[sibling.id for sibling in work.reservation.siblings],
             logid=work.reservation.request.logid,
         )
+        work.tell(outcome.entries)
         finish_once(self._database, self._assignment.catalog, work.grip, ending)
         level = self._log.error if outcome.failed else self._log.info
         level(

@@ -339,6 +339,20 @@ def test_reload_of_another_image_gives_way_to_a_user(site: Site, daemons: Daemon
     assert site.pair(reload) == "gone"
 
 
+def test_load_log_and_structured_log_tell_the_same_story(site: Site, daemons: Daemons) -> None:
+    """Design invariant 10: what the web site shows is what the log says, in the same order."""
+    daemon = daemons.start()
+    request = site.ask("new", 1)
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    eventually(lambda: not daemon.workers())
+
+    told = [(e["loadstate"], e["text"]) for e in daemon.events("load state", request_id=request)]
+    rows = [row for row in site.load_log(request) if row[0] not in {"begin", "exited"}]
+
+    assert rows == told
+    assert len(rows) > 10
+
+
 def test_reloads_of_one_computer_do_not_wait_for_one_another(site: Site, daemons: Daemons) -> None:
     """Found by the state machine: each saw that the others were to load the same image."""
     daemon = daemons.start()

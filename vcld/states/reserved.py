@@ -64,6 +64,7 @@ def _offer(work: Work) -> None:
             token=grip.token,
         )
 
+    work.tell(entries)
     work.keep_going(work.run(offer))
     work.step("reserved:tell")
     if grip.is_parent:
@@ -113,21 +114,15 @@ def _start_connection_window(work: Work) -> int:
     parentid = reservation.siblings[0].id if reservation.siblings else reservation.id
     rows = [row for row in work.log_rows((CONNECT,)) if row.reservationid == parentid]
     entries = [("noinitialconnection", "waiting for the user's first connection")]
-    target = reservation.id
+    window = (CONNECT, "waiting for a first connection")
+    is_for_parent = reservation.request.is_server and reservation.id != parentid
+    if not rows and not is_for_parent:
+        entries.append(window)
 
     def start(connection: Connection) -> bool:
         loadlog.delete(connection, catalog, [reservation.id], [ACKNOWLEDGE])
-        if not rows:
-            if reservation.request.is_server and target != parentid:
-                loadlog.add(
-                    connection,
-                    catalog,
-                    parentid,
-                    reservation.computer.id,
-                    [(CONNECT, "waiting for a first connection")],
-                )
-            else:
-                entries.append((CONNECT, "waiting for a first connection"))
+        if not rows and is_for_parent:
+            loadlog.add(connection, catalog, parentid, reservation.computer.id, [window])
         return loadlog.add(
             connection,
             catalog,
@@ -138,6 +133,7 @@ def _start_connection_window(work: Work) -> int:
         )
 
     work.keep_going(work.run(start))
+    work.tell(entries)
     return rows[0].age_seconds if rows else 0
 
 

@@ -123,7 +123,7 @@ class Work:
         """
         self.cancellation.check()
         grip = self.grip
-        self._tell(entries)
+        self.tell(entries)
 
         def write(connection: Connection) -> bool:
             held = loadlog.add(
@@ -149,7 +149,7 @@ class Work:
         Raises:
             ReservationChangedError: the claim was taken away.
         """
-        self._tell(entries)
+        self.tell(entries)
 
         def write(connection: Connection) -> bool:
             grip = self.grip
@@ -207,7 +207,8 @@ class Work:
             spent[name] = spent.get(name, 0.0) + ended - began
         return spent
 
-    def _tell(self, entries: Sequence[tuple[str, str]]) -> None:
+    def tell(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Say in the log what a row of the load log says, so that both tell the same story."""
         now = clock.monotonic()
         for name, text in entries:
             self._entered.append((name, now))
