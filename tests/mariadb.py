@@ -161,7 +161,9 @@ class MariaDB(Server):
             f"--datadir={folder / 'data'}",
             *_user_option(),
         ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+        # Its temporary tables would meet those of another installation in the same folder.
+        environ = {**os.environ, "TMPDIR": str(folder)}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120, env=environ)
         return cls(folder, *(FAST if fast else ()), *options, sql_mode=sql_mode)
 
     @property
@@ -176,6 +178,7 @@ class MariaDB(Server):
                     _find_server(),
                     "--no-defaults",
                     f"--datadir={self.folder / 'data'}",
+                    f"--tmpdir={self.folder}",
                     f"--socket={self.socket}",
                     f"--port={self.port}",
                     "--bind-address=127.0.0.1",

@@ -11,6 +11,7 @@ import gc
 import os
 import random
 import signal as signals
+from collections.abc import Sequence
 from typing import Any
 
 import setproctitle
@@ -36,7 +37,7 @@ from vcld.states.assignment import Assignment
 from vcld.states.outcome import Outcome, Result, Wait
 from vcld.states.table import STATES, find_handler
 from vcld.states.work import Work
-from vcld.store import grips, nodes, requests, snapshots, transitions
+from vcld.store import grips, nodes, notices, requests, snapshots, transitions
 from vcld.store.catalog import Catalog
 from vcld.store.grips import ClaimLostError, Grip
 from vcld.waiting import Cancellation
@@ -238,7 +239,8 @@ class Worker:
         if isinstance(result, Wait):
             return self._park(work, result)
         outcome = cluster.settle(work, result)
-        work.current_step = "finish"
+        step, work.current_step = work.current_step, "finish"
+        history = work.history() if outcome.failed else []
         if work.reservation.is_cluster and not work.grip.is_parent:
             outcome = _for_child(outcome)
         ending = transitions.Ending(
@@ -262,7 +264,24 @@ class Worker:
             computer_state=outcome.computer,
             log_ending=outcome.ending,
         )
-        return ExitCode.FAILED if outcome.failed else ExitCode.DONE
+        if not outcome.failed:
+            return ExitCode.DONE
+        self._tell_administrators(work, step, outcome.reason, history)
+        return ExitCode.FAILED
+
+    def _tell_administrators(
+        self, work: Work, step: str, reason: str, history: Sequence[str]
+    ) -> None:
+        """By mail, once for a session that goes on and is looked at again and again."""
+        requestid = work.grip.requestid
+        try:
+            if work.grip.state in failure.LIVE_STATES and not self._database.run(
+                lambda connection: notices.is_first(connection, requestid, "problem")
+            ):
+                return
+        except StoreError as err:
+            self._log.warning("administrators may be told again", reason=str(err))
+        work.notices.problem(work.reservation, step, reason, history)
 
     def _park(self, work: Work, wait: Wait) -> ExitCode:
         held = self._database.run(

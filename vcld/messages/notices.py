@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -102,6 +103,35 @@ class Notices:
         node = reservation.managementnode
         template = self._database.run(lambda connection: lookup.find_admin_message(connection, key))
         text = self._render(template, reservation, facts)
+        self._mail(node.sysadminEmailAddress, node, text)
+
+    def problem(
+        self, reservation: Reservation, step: str, reason: str, history: Sequence[str]
+    ) -> None:
+        """Tell the node's administrators of a failure, in the form of specification §1.4.
+
+        Args:
+            reservation: What was being worked on.
+            step: Where in the handler.
+            reason: What went wrong, a clause.
+            history: The load log, a line each.
+        """
+        node, request = reservation.managementnode, reservation.request
+        if not node.sysadminEmailAddress:
+            return
+        computer = reservation.computer
+        host = f">{computer.vmhost.hostname}" if computer.vmhost else ""
+        parts = (
+            f"{request.id}:{reservation.id}",
+            request.state,
+            step,
+            f"{computer.shortname}{host}",
+            reservation.imagerevision.imagename,
+            request.user.login,
+        )
+        subject = f"PROBLEM -- {node.shortname}|{'|'.join(parts)}"
+        lines = [reason, "", f"'vcld explain {request.id}' says more.", "", "Load log:", *history]
+        text = Rendered(subject=subject, message="\n".join(lines), short_message=reason)
         self._mail(node.sysadminEmailAddress, node, text)
 
     def block_owner(

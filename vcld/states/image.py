@@ -50,7 +50,7 @@ def _capture(work: Work) -> Outcome:
         _hand_back(work)
     work.step("image:post-capture")
     work.guest.post_capture()
-    _tell_success(work)
+    _tell_success(work, size_mib)
     if checkpoint:
         return Outcome(
             reason=f"image {name} was captured; the user keeps the computer",
@@ -106,11 +106,12 @@ def _insert_reload(work: Work, connection: Connection, catalog: Catalog) -> None
     )
 
 
-def _tell_success(work: Work) -> None:
+def _tell_success(work: Work, size_mib: int | None) -> None:
     checkpoint = work.grip.state == "checkpoint"
     key = "image_checkpoint_success" if checkpoint else "image_creation_success"
-    work.notices.user(work.reservation, key)
-    work.notices.admins(work.reservation, "image_creation_complete")
+    facts = {} if size_mib is None else {"image_size": str(size_mib)}
+    work.notices.user(work.reservation, key, **facts)
+    work.notices.admins(work.reservation, "image_creation_complete", **facts)
 
 
 def _tell_failure(work: Work) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from vcld import clock, guest, provisioning
 from vcld.config import Settings
-from vcld.errors import ReservationChangedError
+from vcld.errors import ReservationChangedError, StoreError
 from vcld.guest.interface import Guest, Tools
 from vcld.messages.notices import Notices
 from vcld.provisioning.interface import Provisioner
@@ -198,6 +198,14 @@ class Work:
         ids = [sibling.id for sibling in self.reservation.siblings] or [self.reservation.id]
         rows = self.run(loadlog.read, ids)
         return [row for row in rows if not names or row.name in names]
+
+    def history(self) -> list[str]:
+        """The load log of the request for people, a line each; empty when it is out of reach."""
+        try:
+            rows = self.log_rows()
+        except StoreError as err:
+            return [f"cannot be read: {err}"]
+        return [f"{row.age_seconds} s ago  {row.name}: {row.text}" for row in rows]
 
     def load_durations(self) -> dict[str, float]:
         """Seconds spent in each load state so far, the present one included."""
