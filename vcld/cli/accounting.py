@@ -1,0 +1,36 @@
+"""``vcld accounting``: the accounting tables of OpenNebula 2.0."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from vcld import service
+from vcld.accounting.install import install
+from vcld.cli.output import print_json
+from vcld.config import Settings
+from vcld.errors import ExitCode
+from vcld.schema.engine import Database
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    made = actions.add_parser("install", help="make the tables; from then on vcld keeps account")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(work=_install)
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    return int(options.work(options, settings, service.connect(settings)))
+
+
+def _install(options: argparse.Namespace, settings: Settings, database: Database) -> int:
+    done = install(database, settings.accounting_database)
+    where = settings.accounting_database or database.engine.url.database
+    if options.json:
+        print_json({"database": where, "made": done.made, "present": done.present})
+    elif done.made:
+        sys.stdout.write(f"made in {where}: {', '.join(done.made)}\n")
+    else:
+        sys.stdout.write(f"the tables are in {where} already; nothing was changed\n")
+    return ExitCode.DONE
