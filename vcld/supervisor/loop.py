@@ -10,6 +10,7 @@ import setproctitle
 import structlog
 
 from vcld import clock
+from vcld.accounting.recorder import OFF, Recorder, find_recorder
 from vcld.config import Settings
 from vcld.errors import ExitCode, StoreError, StoreRefusedError
 from vcld.messages.validation import validate_messages
@@ -78,6 +79,7 @@ class Supervisor:
             children=self._children,
             log=self._log,
         )
+        self._recorder: Recorder = OFF
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._fork_again_at = 0.0
@@ -112,7 +114,7 @@ class Supervisor:
         self._lease.acquire()
         self._refresh_catalog()
         self._custody.inherit()
-        warm(self._database, self._catalog, self._node)
+        warm(self._database, self._catalog, self._node, self._recorder)
         freeze()
         setproctitle.setproctitle(self._settings.processname)
         self._log.info(
@@ -123,6 +125,10 @@ class Supervisor:
         )
 
     def _refresh_catalog(self) -> None:
+        schema = self._settings.accounting_database
+        self._recorder = self._custody.recorder = self._database.run(
+            lambda c: find_recorder(c, schema, self._log)
+        )
         self._use_catalog(self._database.run(load_catalog))
         self._catalog_at = clock.monotonic()
 
@@ -140,6 +146,7 @@ class Supervisor:
             catalog=catalog,
             node=self._node,
             daemon=self._lease.identity.daemon,
+            recorder=self._recorder,
             log=self._log,
         )
         self._blocks = BlockRunner(self._settings, self._database, self._node, self._log)
