@@ -32,15 +32,7 @@ class Ledger:
         """A VM that waits to be made, and its owner. False when it is there already."""
         if not self._insert_vm(connection, vm, VmState.PENDING):
             return False
-        row = {"oid": vm.uid, "user_name": vm.user_name[:256], "password": "", "enabled": 1}
-        statement = sa.insert(self._tables.user_pool).values(row)
-        for dialect, prefix in (
-            ("mysql", "IGNORE"),
-            ("mariadb", "IGNORE"),
-            ("sqlite", "OR IGNORE"),
-        ):
-            statement = statement.prefix_with(prefix, dialect=dialect)
-        connection.execute(statement)
+        self._add_owner(connection, vm)
         return True
 
     def start(self, connection: Connection, vm: VmFacts) -> None:
@@ -54,6 +46,7 @@ class Ledger:
         values = _states([vm.oid], VmState.ACTIVE, lcm, tuple(VmState))
         if not connection.execute(self._stays.start_stay, values).rowcount:
             self._insert_vm(connection, vm, VmState.ACTIVE, lcm)
+            self._add_owner(connection, vm)
         self._insert_stay(connection, vm, lcm)
 
     def move(self, connection: Connection, oids: Sequence[int], lcm: LcmState) -> bool:
@@ -126,6 +119,14 @@ class Ledger:
     def _close(self, connection: Connection, oids: Sequence[int], reason: Reason) -> None:
         values = {"of_oids": list(oids), "to_reason": int(reason)}
         connection.execute(self._stays.close, values)
+
+    def _add_owner(self, connection: Connection, vm: VmFacts) -> None:
+        row = {"oid": vm.uid, "user_name": vm.user_name[:256], "password": "", "enabled": 1}
+        statement = sa.insert(self._tables.user_pool).values(row)
+        prefixes = {"mysql": "IGNORE", "mariadb": "IGNORE", "sqlite": "OR IGNORE"}
+        for dialect, prefix in prefixes.items():
+            statement = statement.prefix_with(prefix, dialect=dialect)
+        connection.execute(statement)
 
     def _insert_vm(
         self,

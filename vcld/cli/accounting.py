@@ -6,11 +6,12 @@ import argparse
 import sys
 
 from vcld import service
-from vcld.accounting.install import install
+from vcld.accounting.check import Breach, find_breaches, repair
+from vcld.accounting.install import get_installed, install
 from vcld.cli.output import print_json
 from vcld.config import Settings
 from vcld.errors import ExitCode
-from vcld.schema.engine import Database
+from vcld.schema.engine import Connection, Database
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made = actions.add_parser("install", help="make the tables; from then on vcld keeps account")
     made.add_argument("--json", action="store_true", help="print JSON")
     made.set_defaults(work=_install)
+
+    checked = actions.add_parser("check", help="name every row that breaks a rule")
+    checked.add_argument("--repair", action="store_true", help="mend what has one right answer")
+    checked.add_argument("--json", action="store_true", help="print JSON")
+    checked.set_defaults(work=_check)
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
@@ -34,3 +40,23 @@ def _install(options: argparse.Namespace, settings: Settings, database: Database
     else:
         sys.stdout.write(f"the tables are in {where} already; nothing was changed\n")
     return ExitCode.DONE
+
+
+def _check(options: argparse.Namespace, settings: Settings, database: Database) -> int:
+    def work(connection: Connection) -> tuple[list[Breach], list[Breach]]:
+        tables = get_installed(connection, settings.accounting_database)
+        mended = repair(connection, tables) if options.repair else []
+        return mended, list(find_breaches(connection, tables))
+
+    mended, breaches = database.run(work)
+    if options.json:
+        print_json({"mended": mended, "broken": breaches})
+    else:
+        for breach in mended:
+            sys.stdout.write(f"mended: {breach}\n")
+        for breach in breaches:
+            sys.stdout.write(f"{breach}\n")
+        sys.stdout.write(
+            f"{len(breaches)} rows break a rule\n" if breaches else "every rule holds\n"
+        )
+    return ExitCode.FAILED if breaches else ExitCode.DONE
