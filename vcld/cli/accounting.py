@@ -8,6 +8,8 @@ import sys
 from vcld import service
 from vcld.accounting.check import Breach, find_breaches, repair
 from vcld.accounting.install import get_installed, install
+from vcld.accounting.rebuild import rebuild
+from vcld.cli import accounting_report
 from vcld.cli.output import print_json
 from vcld.config import Settings
 from vcld.errors import ExitCode
@@ -24,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checked.add_argument("--repair", action="store_true", help="mend what has one right answer")
     checked.add_argument("--json", action="store_true", help="print JSON")
     checked.set_defaults(work=_check)
+
+    rebuilt = actions.add_parser("rebuild", help="add what VCL's own log says of the time before")
+    rebuilt.add_argument("--json", action="store_true", help="print JSON")
+    rebuilt.set_defaults(work=_rebuild)
+    accounting_report.add_report(
+        actions.add_parser("report", help="sums over a window, by user, host or image")
+    )
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
@@ -60,3 +69,16 @@ def _check(options: argparse.Namespace, settings: Settings, database: Database) 
             f"{len(breaches)} rows break a rule\n" if breaches else "every rule holds\n"
         )
     return ExitCode.FAILED if breaches else ExitCode.DONE
+
+
+def _rebuild(options: argparse.Namespace, settings: Settings, database: Database) -> int:
+    done = database.run(
+        lambda c: rebuild(c, get_installed(c, settings.accounting_database)),
+    )
+    if options.json:
+        print_json(done)
+        return ExitCode.DONE
+    sys.stdout.write(f"{done.added} VMs added, {done.present} were there already\n")
+    if done.timeless:
+        sys.stdout.write(f"{done.timeless} rows of sublog were left out: log has no time of them\n")
+    return ExitCode.DONE

@@ -1,0 +1,96 @@
+"""``vcld accounting report``, ``plot`` and ``records``: reading the accounting."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import datetime as dt
+import sys
+
+from vcld.accounting.install import get_installed
+from vcld.accounting.report import GROUPS, Line, report
+from vcld.accounting.tables import Tables
+from vcld.accounting.window import Window, database_now, window_of
+from vcld.cli.output import console, duration, print_json, table
+from vcld.config import Settings
+from vcld.errors import ExitCode
+from vcld.schema.engine import Connection, Database
+
+
+def add_window(parser: argparse.ArgumentParser) -> None:
+    """The options that choose a window."""
+    parser.add_argument("-d", "--days", type=int, default=0, help="so many days back")
+    parser.add_argument("-w", "--weeks", type=int, default=0, help="so many weeks back")
+    parser.add_argument(
+        "-m", "--months", type=int, default=0, help="so many months back (default: 1)"
+    )
+    parser.add_argument("--from", dest="begin", metavar="TIME", help="from here, UTC")
+    parser.add_argument("--to", dest="end", metavar="TIME", help="to here, UTC (default: now)")
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by", choices=sorted(GROUPS), default="user", help="whose sums (default: user)"
+    )
+    add_window(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print CSV")
+    form.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(work=print_report)
+
+
+def open_window(
+    options: argparse.Namespace, settings: Settings, connection: Connection
+) -> tuple[Tables, Window]:
+    """The tables and the window that the options choose.
+
+    Raises:
+        SchemaError: accounting is not installed.
+        ConfigError: the window makes no sense.
+    """
+    tables = get_installed(connection, settings.accounting_database)
+    window = window_of(
+        database_now(connection),
+        days=options.days,
+        weeks=options.weeks,
+        months=options.months,
+        begin=options.begin,
+        end=options.end,
+    )
+    return tables, window
+
+
+def print_report(options: argparse.Namespace, settings: Settings, database: Database) -> int:
+    def work(connection: Connection) -> tuple[Window, list[Line]]:
+        tables, window = open_window(options, settings, connection)
+        return window, report(connection, tables, window, options.by)
+
+    window, lines = database.run(work)
+    if options.json:
+        print_json({"by": options.by, "start": window.start, "end": window.end, "lines": lines})
+    elif options.csv:
+        _print_csv(options.by, lines)
+    else:
+        _print_table(options.by, window, lines)
+    return ExitCode.DONE
+
+
+def _print_csv(by: str, lines: list[Line]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    columns = [field.name for field in dataclasses.fields(Line)]
+    writer.writerow([f"{by}_id", by, *columns[2:]])
+    writer.writerows(dataclasses.astuple(line) for line in lines)
+
+
+def _print_table(by: str, window: Window, lines: list[Line]) -> None:
+    rows = [
+        (line.name, line.vms, duration(line.transfer_seconds), duration(line.running_seconds))
+        for line in lines
+    ]
+    title = f"{_text(window.start)} to {_text(window.end)}"
+    console().print(table(title, (by, "VMs", "transfer", "running"), rows))
+
+
+def _text(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
