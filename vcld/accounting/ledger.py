@@ -23,7 +23,7 @@ class Ledger:
     """The rows of a site's VMs."""
 
     def __init__(self, tables: Tables, hosts: Collection[int]) -> None:
-        self._tables = tables
+        self.tables = tables
         self._stays = Stays(tables)
         #: Hosts that are known to have a row.
         self._hosts = frozenset(hosts)
@@ -122,7 +122,7 @@ class Ledger:
 
     def _add_owner(self, connection: Connection, vm: VmFacts) -> None:
         row = {"oid": vm.uid, "user_name": vm.user_name[:256], "password": "", "enabled": 1}
-        statement = sa.insert(self._tables.user_pool).values(row)
+        statement = sa.insert(self.tables.user_pool).values(row)
         prefixes = {"mysql": "IGNORE", "mariadb": "IGNORE", "sqlite": "OR IGNORE"}
         for dialect, prefix in prefixes.items():
             statement = statement.prefix_with(prefix, dialect=dialect)
@@ -155,7 +155,7 @@ class Ledger:
 
     def _insert_stay(self, connection: Connection, vm: VmFacts, lcm: LcmState) -> None:
         if vm.host.oid not in self._hosts:
-            add_host(connection, self._tables, vm.host)
+            add_host(connection, self.tables, vm.host)
         connection.execute(
             self._stays.insert_stay,
             {

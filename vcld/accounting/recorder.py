@@ -20,6 +20,7 @@ from vcld.accounting.codes import LAST_SECOND, LcmState, Reason, VmState
 from vcld.accounting.facts import facts_of
 from vcld.accounting.hosts import load_host_ids
 from vcld.accounting.install import find_installed
+from vcld.accounting.keeping import Kept, keep
 from vcld.accounting.ledger import Ledger
 from vcld.provisioning.interface import Placement
 from vcld.schema.engine import is_conflict, is_outage
@@ -158,6 +159,29 @@ class Recorder:
         """An operator ends the request; the end of its VM is to say so."""
         ids = sorted(reservationids)
         self._record(lambda ledger: ledger.mark(connection, ids, Reason.CANCEL))
+
+    def keep(
+        self,
+        connection: Connection,
+        managementnodeid: int,
+        silent_after_seconds: float,
+        last: Kept | None,
+    ) -> Kept | None:
+        """Bring hosts and VMs up to date; ``last`` is what the last call returned."""
+        kept = last
+
+        def write(ledger: Ledger) -> None:
+            nonlocal kept
+            kept = keep(
+                connection,
+                ledger.tables,
+                managementnodeid,
+                silent_after_seconds=silent_after_seconds,
+                last=last,
+            )
+
+        self._record(write)
+        return kept
 
     def rehearse(self, connection: Connection) -> None:
         """Run every statement for a VM that does not exist; the caller rolls back."""

@@ -188,7 +188,8 @@ def _unsafe_name(t: Tables) -> Query:
     )
 
 
-def _vanished(t: Tables) -> Query:
+def vanished(t: Tables) -> Query:
+    """VMs that have not ended although their reservation is gone."""
     vm, reservation = t.vm_pool.c, aliased(Reservation)
     return (
         sa.select(vm.oid, vm.state)
@@ -240,7 +241,7 @@ RULES: tuple[Rule, ...] = (
         "vanished",
         "its reservation is gone, but the VM is in state {state}",
         "vm_pool",
-        _vanished,
+        vanished,
     ),
     # Last, because mending the others changes what is open.
     Rule("share", "the host has no share", "host_pool", _shareless),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -35,6 +37,14 @@ def usage_query(tables: Tables) -> sa.Select[int, int, int, int, int]:
         .join(Image, Image.id == Reservation.imageid, isouter=True)
         .where(stay.etime == 0)
         .group_by(stay.hid)
+    )
+
+
+def live_usage_query(tables: Tables, hids: Collection[int]) -> sa.Select[int, int, int, int, int]:
+    """The same for some hosts, by way of the reservations there are: those are few."""
+    lives = sa.select(Reservation.id)
+    return usage_query(tables).where(
+        tables.history.c.vid.in_(lives), tables.history.c.hid.in_(hids)
     )
 
 

@@ -21,6 +21,7 @@ from vcld.states.table import STATES
 from vcld.store import transitions
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.look import Finding, Found, Look, Looker, order
+from vcld.supervisor.accounting import Keeper
 from vcld.supervisor.blocks import BlockRunner
 from vcld.supervisor.children import Child, Children, freeze
 from vcld.supervisor.custody import Custody
@@ -80,6 +81,7 @@ class Supervisor:
             log=self._log,
         )
         self._recorder: Recorder = OFF
+        self._keeper = Keeper(settings, database, node)
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._fork_again_at = 0.0
@@ -126,7 +128,7 @@ class Supervisor:
 
     def _refresh_catalog(self) -> None:
         schema = self._settings.accounting_database
-        self._recorder = self._custody.recorder = self._database.run(
+        self._recorder = self._custody.recorder = self._keeper.recorder = self._database.run(
             lambda c: find_recorder(c, schema, self._log)
         )
         self._use_catalog(self._database.run(load_catalog))
@@ -173,6 +175,7 @@ class Supervisor:
 
     def _beat(self) -> None:
         self._lease.beat_if_due()
+        self._keeper.keep_if_due()
 
     def _take_over(self) -> None:
         """Their processes are not here, and are fenced off; only the rows are to be recovered."""
@@ -344,7 +347,7 @@ class Supervisor:
     def _reload(self) -> None:
         settings = self._reload_settings()
         if settings is not None:
-            self._settings = self._custody.settings = settings
+            self._settings = self._custody.settings = self._keeper.settings = settings
             self._catalog_at = float("-inf")
             self._use_catalog(self._catalog)
             self._log.info("configuration read again")
