@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     accounting_report.add_report(
         actions.add_parser("report", help="sums over a window, by user, host or image")
     )
+    accounting_report.add_plot(
+        actions.add_parser("plot", help="draw running VMs and transfer time over a window")
+    )
+    accounting_report.add_records(
+        actions.add_parser("records", help="print usage records: an APEL cloud message, v0.4")
+    )
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

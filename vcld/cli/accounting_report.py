@@ -7,9 +7,13 @@ import csv
 import dataclasses
 import datetime as dt
 import sys
+from pathlib import Path
 
 from vcld.accounting.install import get_installed
+from vcld.accounting.plot import plot
+from vcld.accounting.records import message, usage_records
 from vcld.accounting.report import GROUPS, Line, report
+from vcld.accounting.series import Series, series
 from vcld.accounting.tables import Tables
 from vcld.accounting.window import Window, database_now, window_of
 from vcld.cli.output import console, duration, print_json, table
@@ -38,6 +42,22 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--csv", action="store_true", help="print CSV")
     form.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(work=print_report)
+
+
+def add_plot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="the picture: NAME.png or NAME.svg")
+    parser.add_argument("--steps", type=int, default=500, help="points in time (default: 500)")
+    add_window(parser)
+    parser.add_argument("--json", action="store_true", help="print the plotted numbers as JSON")
+    parser.set_defaults(work=draw_plot)
+
+
+def add_records(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--site", required=True, help="SiteName of the records")
+    parser.add_argument("--service", default="", help="CloudComputeService of the records")
+    add_window(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(work=print_records)
 
 
 def open_window(
@@ -73,6 +93,35 @@ def print_report(options: argparse.Namespace, settings: Settings, database: Data
         _print_csv(options.by, lines)
     else:
         _print_table(options.by, window, lines)
+    return ExitCode.DONE
+
+
+def draw_plot(options: argparse.Namespace, settings: Settings, database: Database) -> int:
+    def work(connection: Connection) -> Series:
+        tables, window = open_window(options, settings, connection)
+        return series(connection, tables, window, max(1, options.steps))
+
+    found = database.run(work)
+    plot(found, options.file)
+    if options.json:
+        print_json(found)
+    else:
+        sys.stdout.write(f"{options.file} written\n")
+    return ExitCode.DONE
+
+
+def print_records(options: argparse.Namespace, settings: Settings, database: Database) -> int:
+    def work(connection: Connection) -> list[dict[str, str | int]]:
+        tables, window = open_window(options, settings, connection)
+        return list(
+            usage_records(connection, tables, window, site=options.site, service=options.service)
+        )
+
+    records = database.run(work)
+    if options.json:
+        print_json(records)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in message(iter(records)))
     return ExitCode.DONE
 
 
