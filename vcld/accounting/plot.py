@@ -43,6 +43,7 @@ def plot(series: Series, path: Path) -> None:
     below.bar(times, minutes, width=width, align="edge", color="tab:orange")
     below.set_ylabel("transfer time (min)")
     below.set_xlabel("UTC")
+    below.tick_params(axis="x", rotation=30)
     for axes in (above, below):
         axes.grid(visible=True, alpha=0.3)
     try:
