@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from tests.accounts import Accounts
 from tests.daemon import Daemons, eventually
@@ -239,3 +244,48 @@ def test_reload_in_advance_waits_without_a_stay(
     eventually(lambda: accounts.stays(vm)[0].etime > 0)
     assert accounts.vm(vm).last_seq == 0
     assert site.scalar(f"SELECT preload FROM request WHERE id = {request}") == 1
+
+
+@settings(
+    max_examples=3, deadline=None, phases=(Phase.generate,),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(
+    deaths=st.lists(
+        st.sampled_from(["new:*", "transfervm", "startvm", "machinebooted", "reserved:*",
+                         "reclaim:*", "inuse:*", "image:*"]),
+        min_size=1, max_size=4, unique=True,
+    ),
+    errors=st.lists(st.sampled_from(["startload", "machinebooted", "capture", "sanitize"]), max_size=2),
+    wishes=st.lists(st.sampled_from(["deleted", "reinstall", "image", "checkpoint", "reboothard"]),
+                    min_size=4, max_size=4),
+)  # fmt: skip
+def test_random_lives_and_deaths_hold_the_rules(
+    site: Site, daemons: Daemons, accounts: Accounts,
+    deaths: list[str], errors: list[str], wishes: list[str],
+) -> None:  # fmt: skip
+    rules: list[dict[str, object]] = [
+        {"step": step, "probability": 0.15, "times": 3, "signal": "KILL"} for step in deaths
+    ]
+    rules += [{"step": step, "probability": 0.3, "error": "LoadTimeoutError"} for step in errors]
+    site.write_script(rules=rules)
+    site.execute("DELETE FROM request")
+    site.execute("UPDATE computer SET stateid = (SELECT id FROM state WHERE name = 'available')")
+    daemon = daemons.start(name=f"vcld{time.monotonic_ns()}")
+    requests = [site.ask("new", *computers) for computers in ((1,), (2, 3), (4,), (5,))]
+    for wish, request in zip(wishes, requests, strict=True):
+        site.connect(request)
+        with contextlib.suppress(AssertionError):
+            eventually(lambda r=request: site.pair(r) == "inuse/reserved", limit_seconds=6)  # type: ignore[misc]
+            site.set_state(request, wish)
+    time.sleep(2)
+    assert accounts.breaches() == []
+    site.write_script(rules=[])
+    for request in requests:
+        if site.pair(request) != "gone":
+            site.set_state(request, "deleted", "inuse")
+
+    ended = {VmState.DONE, VmState.FAILED}
+    eventually(lambda: {row.state for row in accounts.rows("vm_pool")} <= ended, daemon.describe)
+    assert accounts.breaches() == []
+    daemon.stop()
