@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import Engine
 
+from tests.accounts import Accounts, installed
 from tests.daemon import Daemons, daemons_for
 from tests.mariadb import Server, ServerMissingError
 from tests.seeded import SeededDatabase
@@ -76,3 +77,10 @@ def daemons(site: Site, database_url: str) -> Iterator[Daemons]:
     """Starts real daemons for the site."""
     with daemons_for(site, database_url) as started:
         yield started
+
+
+@pytest.fixture
+def accounts(site: Site) -> Iterator[Accounts]:
+    """Accounting, installed in the site's database."""
+    with installed(site.engine) as made:
+        yield made

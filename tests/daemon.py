@@ -30,6 +30,7 @@ QUICK = {
     "smtp_timeout": 1,
     "max_attempts": 3,
     "database_patience": 60,
+    "accounting_interval": 0.5,
 }
 
 

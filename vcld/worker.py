@@ -92,6 +92,7 @@ class Worker:
         self._grip = assignment.grip
         self._log = log
         self._database = assignment.database
+        self._recorder = assignment.recorder
         self._parent = os.getppid()
         limit = assignment.settings.takeover_after_seconds
         self._check_seconds = min(CHECK_SECONDS, limit / 10) if limit else CHECK_SECONDS
@@ -122,13 +123,7 @@ class Worker:
     def work(self) -> ExitCode:
         """Run the handler and write what it decided."""
         exclusive = STATES[self._grip.state].exclusive
-        process = processes.own()
-        has_computer, reservation = self._database.run(
-            lambda connection: (
-                grips.register(connection, self._grip, process, exclusive=exclusive),
-                self._load(connection),
-            )
-        )
+        has_computer, reservation = self._database.run(self._begin)
         if isinstance(reservation, ReservationDataError):
             self._log.error("reservation data is broken", reason=str(reservation))
             return self._fail_broken(str(reservation))
@@ -144,9 +139,19 @@ class Worker:
                 notices=Notices(self._assignment.settings, self._database),
                 log=self._log,
                 has_computer=exclusive and has_computer,
+                recorder=self._recorder,
             )
             self._log.info("work began", attempt=self._grip.attempts + 1)
             return self._run_handler(self._work)
+
+    def _begin(self, connection: Any) -> tuple[bool, Reservation | ReservationDataError]:
+        exclusive = STATES[self._grip.state].exclusive
+        process = processes.own()
+        has_computer = grips.register(connection, self._grip, process, exclusive=exclusive)
+        reservation = self._load(connection)
+        if isinstance(reservation, Reservation):
+            self._recorder.begin(connection, self._grip, reservation)
+        return has_computer, reservation
 
     def hand_back(self, reason: str) -> ExitCode:
         """Stop without an outcome: give back what is still ours and end quietly."""
@@ -159,19 +164,33 @@ class Worker:
         resumes = reason == DAEMON_STOPS
         if work is not None and resumes and grip.state in WAITING_STATES:
             return self._park(work, Wait(seconds=0, reason=reason, memo=work.memo))
-        done = self._database.run(
-            lambda connection: transitions.hand_back(
+        done = self._give_back(
+            grip,
+            retry_seconds=0 if resumes else None,
+            attempts=grip.attempts,
+            reason=reason,
+        )
+        self._log.info("work handed back", reason=reason, claim_was_ours=done)
+        return ExitCode.HANDED_BACK
+
+    def _give_back(self, grip: Grip, *, attempts: int, **facts: Any) -> bool:
+        def give_back(connection: Any) -> bool:
+            done = transitions.hand_back(
                 connection,
                 self._assignment.catalog,
                 grip,
                 computer_state=self._restored_state(connection),
-                retry_seconds=0 if resumes else None,
-                attempts=grip.attempts,
-                reason=reason,
+                attempts=attempts,
+                **facts,
             )
-        )
-        self._log.info("work handed back", reason=reason, claim_was_ours=done)
-        return ExitCode.HANDED_BACK
+            if done and attempts > grip.attempts:
+                self._recorder.hand_back(connection, grip)
+            elif done and self._recorder.is_on:
+                if requests.find_pair(connection, grip.requestid) is None:
+                    self._recorder.vanish(connection, [grip.reservationid])
+            return done
+
+        return self._database.run(give_back)
 
     def _still_ours(self, grip: Grip) -> bool:
         pair = self._database.run(lambda c: requests.find_pair(c, grip.requestid))
@@ -220,17 +239,12 @@ class Worker:
     def _postpone(self, work: Work, reason: str) -> ExitCode:
         settings, attempts = self._assignment.settings, work.grip.attempts + 1
         pause = failure.retry_pause_seconds(settings, attempts)
-        self._database.run(
-            lambda connection: transitions.hand_back(
-                connection,
-                self._assignment.catalog,
-                work.grip,
-                computer_state=self._restored_state(connection),
-                entries=(("info", reason),),
-                retry_seconds=pause,
-                attempts=attempts,
-                reason=reason,
-            )
+        self._give_back(
+            work.grip,
+            entries=(("info", reason),),
+            retry_seconds=pause,
+            attempts=attempts,
+            reason=reason,
         )
         self._log.warning("work postponed", reason=reason, pause_seconds=pause, attempt=attempts)
         return ExitCode.TRY_LATER
@@ -239,6 +253,7 @@ class Worker:
         if isinstance(result, Wait):
             return self._park(work, result)
         outcome = cluster.settle(work, result)
+        account = self._account(work, outcome)
         step, work.current_step = work.current_step, "finish"
         history = work.history() if outcome.failed else []
         if work.reservation.is_cluster and not work.grip.is_parent:
@@ -250,7 +265,7 @@ class Worker:
             computer_facts=outcome.computer_facts,
             log_ending=outcome.ending,
             entries=outcome.entries,
-            effects=outcome.effects,
+            effects=(*outcome.effects, account),
             reservationids=[sibling.id for sibling in work.reservation.siblings],
             logid=work.reservation.request.logid,
         )
@@ -283,6 +298,17 @@ class Worker:
             self._log.warning("administrators may be told again", reason=str(err))
         work.notices.problem(work.reservation, step, reason, history)
 
+    def _account(self, work: Work, outcome: Outcome) -> transitions.Effect:
+        """What the outcome means for the VM; a cluster's child speaks for its own."""
+        return lambda connection, _catalog: self._recorder.end(
+            connection,
+            work.grip,
+            request_state=outcome.request,
+            log_ending=outcome.ending,
+            failed=outcome.failed,
+            reservationids=[sibling.id for sibling in work.reservation.siblings],
+        )
+
     def _park(self, work: Work, wait: Wait) -> ExitCode:
         held = self._database.run(
             lambda connection: grips.park(
@@ -302,9 +328,15 @@ class Worker:
     def _fail_broken(self, reason: str) -> ExitCode:
         """Rows are missing: fail this request only, and touch nothing else."""
         live = self._grip.state in failure.LIVE_STATES
+        state = "maintenance" if live or not self._repeatable() else "failed"
         ending = transitions.Ending(
-            request_state="maintenance" if live or not self._repeatable() else "failed",
+            request_state=state,
             entries=(("failed", reason),),
+            effects=(
+                lambda connection, _catalog: self._recorder.end(
+                    connection, self._grip, request_state=state, log_ending=None, failed=True
+                ),
+            ),
         )
         finish_once(self._database, self._assignment.catalog, self._grip, ending)
         return ExitCode.FAILED

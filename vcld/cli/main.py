@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vcld import __version__, logs
-from vcld.cli import check, control, db, demo, explain, run, states, status, watch
+from vcld.cli import accounting, check, control, db, demo, explain, run, states, status, watch
 from vcld.config import load
 from vcld.errors import ConfigError, ExitCode, VcldError
 
@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[Any, str]] = {
     "explain": (explain, "say why a request is or is not being processed"),
     "retry": (control.Retry, "let a request be processed again"),
     "cancel": (control.Cancel, "end a request"),
+    "accounting": (accounting, "keep account in the tables of OpenNebula 2.0, and report"),
     "states": (states, "print the table of request states"),
     "demo": (demo, "a simulated site on an embedded database"),
 }

@@ -17,6 +17,11 @@ class Kind(enum.Enum):
     TEXT = "a text"
     #: Names of processes and files: no slash, bar or space.
     NAME = "a name of letters, digits and . _ -"
+    #: A schema beside the VCL database, in whose transactions it takes part.
+    SCHEMA = (
+        "the name of a schema on the server of the VCL database (a file or another server cannot"
+        " take part in its transactions: copy the tables there with 'vcld accounting copy')"
+    )
     HOST = "a host name such as node1.example.org"
     SERVER = "a host, host:port or the absolute path of a socket"
     #: The daemon leaves the folder it was started in.
@@ -31,6 +36,7 @@ class Kind(enum.Enum):
 
 _PATTERNS = {
     Kind.NAME: re.compile(r"[A-Za-z0-9._-]+"),
+    Kind.SCHEMA: re.compile(r"[A-Za-z0-9_$-]{1,64}"),
     Kind.HOST: re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+"),
     Kind.PATH: re.compile(r"/.*"),
     Kind.WEB_ADDRESS: re.compile(r"https?://\S+"),

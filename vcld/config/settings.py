@@ -106,6 +106,12 @@ class Settings:
     xmlrpc_timeout_seconds: float = seconds(
         "xmlrpc_timeout", 30.0, "Limit for one call of the web site", 1
     )
+    accounting_database: str = key(
+        Kind.SCHEMA, "", "Schema for the accounting tables, on the same server; empty: that of VCL"
+    )
+    accounting_interval_seconds: float = seconds(
+        "accounting_interval", 60.0, "Pause between two updates of the hosts in the accounting", 0.1
+    )
     simulator_config: str = key(
         Kind.PATH, "", "YAML or JSON file with the behaviour of simulated hardware"
     )

@@ -46,6 +46,28 @@ class PowerAction(enum.Enum):
     RESET = "reset"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where and how a computer's system was put, for the accounting."""
+
+    #: What the hypervisor calls the VM.
+    deploy_id: str
+    #: Folder of the VM on its datastore; empty for a computer that is none.
+    folder: str = ""
+    #: How the image was placed: ``clone``, ``copy``, ``linked``, ``netboot`` …
+    transfer: str = "copy"
+
+
+def default_placement(reservation: Reservation) -> Placement:
+    """What can be said of a placement without asking anybody."""
+    computer = reservation.computer
+    if computer.vmhost is None:
+        return Placement(deploy_id=computer.node_name)
+    profile = computer.vmhost.profile
+    folder = f"{profile.vmpath or profile.datastorepath}/{computer.node_name}"
+    return Placement(deploy_id=computer.node_name, folder=folder)
+
+
 class Provisioner(abc.ABC):
     """Makes, captures and removes the system on one reserved computer."""
 
@@ -135,3 +157,7 @@ class Provisioner(abc.ABC):
     def post_maintenance(self) -> bool:
         """Optional: the computer goes to maintenance. True when its system was removed."""
         return False
+
+    def placement(self) -> Placement:
+        """Say where and how ``load`` put the system; it may ask the hypervisor."""
+        return default_placement(self.reservation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
@@ -22,3 +23,5 @@ class Assignment:
     grip: Grip
     #: The computer is only loaded in advance of a later start.
     preload_only: bool
+    #: Keeps account of what the worker does.
+    recorder: Recorder = OFF

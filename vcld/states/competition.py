@@ -153,4 +153,5 @@ def _take_over(connection: Connection, work: Work, rival: Rival) -> None:
     if not grips.note(connection, work.grip, f"takes over request {rival.requestid}"):
         raise ReservationChangedError(f"request {work.grip.requestid} was itself taken over")
     if requests.supersede(connection, work.catalog, rival):
+        work.recorder.vanish(connection, [rival.reservationid])
         work.log.info("request taken over", rival_request_id=rival.requestid)

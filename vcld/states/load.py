@@ -82,6 +82,7 @@ def _load(work: Work) -> None:
         work.progress("loadimagefailed", str(err))
         raise
     work.step("new:loaded")
+    _note_placement(work)
     spent = work.load_durations()
 
     def note(connection: Connection) -> None:
@@ -98,6 +99,16 @@ def _load(work: Work) -> None:
             reservations.set_public_ip(connection, reservation, address)
 
     work.report(("loadimagecomplete", f"{image} is loaded on {name}"), alongside=note)
+
+
+def _note_placement(work: Work) -> None:
+    """For the accounting: a load is none the worse if nobody can say where it went."""
+    if not work.recorder.is_on:
+        return
+    try:
+        work.placement = work.provisioner.placement()
+    except ProvisioningError as err:
+        work.log.warning("where the system was put is not known", reason=str(err))
 
 
 def _get_image(work: Work, image: str) -> None:

@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from vcld import clock, guest, provisioning
+from vcld.accounting.recorder import OFF, Milestone, Recorder
 from vcld.config import Settings
 from vcld.errors import ReservationChangedError, StoreError
 from vcld.guest.interface import Guest, Tools
 from vcld.messages.notices import Notices
-from vcld.provisioning.interface import Provisioner
+from vcld.provisioning.interface import Placement, Provisioner
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ConnectMethod, Reservation
 from vcld.store import grips, loadlog, requests, reservations, transitions
@@ -45,6 +46,7 @@ class Work:
         notices: Notices,
         log: Any,
         has_computer: bool = True,
+        recorder: Recorder = OFF,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -57,6 +59,9 @@ class Work:
         self.log = log
         #: True while no other worker may change the computer.
         self.has_computer = has_computer
+        self.recorder = recorder
+        #: Where a load put the system, once that is known.
+        self.placement: Placement | None = None
         #: The named step that runs now, for logs and reports of a death.
         self.current_step = "start"
         self.memo: dict[str, Any] = dict(grip.memo)
@@ -123,6 +128,7 @@ class Work:
         """
         self.cancellation.check()
         grip = self.grip
+        passed = self._milestones(entries)
         self.tell(entries)
 
         def write(connection: Connection) -> bool:
@@ -136,6 +142,7 @@ class Work:
             )
             if held:
                 alongside(connection)
+                self._record(connection, passed)
             return held
 
         self.keep_going(self.run(write))
@@ -149,13 +156,14 @@ class Work:
         Raises:
             ReservationChangedError: the claim was taken away.
         """
+        passed = self._milestones(entries)
         self.tell(entries)
 
         def write(connection: Connection) -> bool:
             grip = self.grip
             if not transitions.set_own_computer(connection, self.catalog, grip, state):
                 return False
-            return not entries or loadlog.add(
+            held = not entries or loadlog.add(
                 connection,
                 self.catalog,
                 grip.reservationid,
@@ -163,6 +171,9 @@ class Work:
                 entries,
                 token=grip.token,
             )
+            if held:
+                self._record(connection, passed)
+            return held
 
         self.keep_going(self.run(write))
         self.log.info("computer state set", computer_state=state)
@@ -214,6 +225,19 @@ class Work:
         for (name, began), ended in zip(self._entered, ends, strict=True):
             spent[name] = spent.get(name, 0.0) + ended - began
         return spent
+
+    def _record(self, connection: Connection, passed: Sequence[Milestone]) -> None:
+        for milestone in passed:
+            self.recorder.pass_milestone(connection, milestone, self.reservation, self.placement)
+
+    def _milestones(self, entries: Sequence[tuple[str, str]]) -> list[Milestone]:
+        """Those that these entries are the first to pass."""
+        before, names = {name for name, _ in self._entered}, {name for name, _ in entries}
+        return [
+            milestone
+            for milestone in Milestone
+            if names & set(milestone.value) and not before & set(milestone.value)
+        ]
 
     def tell(self, entries: Sequence[tuple[str, str]]) -> None:
         """Say in the log what a row of the load log says, so that both tell the same story."""

@@ -235,7 +235,7 @@ def take_over(connection: Connection, managementnodeid: int, silent: int, daemon
     )
     if fenced.rowcount != 1:
         return 0
-    ours = _manageable(managementnodeid)
+    ours = manageable(managementnodeid)
     moved = connection.scalars(
         sa.select(Reservation.id)
         .where(Reservation.managementnodeid == silent, Reservation.computerid.in_(ours))
@@ -255,7 +255,7 @@ def take_over(connection: Connection, managementnodeid: int, silent: int, daemon
     return len(moved)
 
 
-def _manageable(managementnodeid: int) -> sa.Select[int]:
+def manageable(managementnodeid: int) -> sa.Select[int]:
     """Ids of the computers that the site's resource groups let the node manage."""
     node, computer = aliased(Resource), aliased(Resource)
     node_type, computer_type = aliased(ResourceType), aliased(ResourceType)

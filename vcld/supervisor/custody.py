@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from vcld import clock
+from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.schema.engine import Database
@@ -39,6 +40,7 @@ class Custody:
         log: Any,
     ) -> None:
         self.settings = settings
+        self.recorder: Recorder = OFF
         self._database = database
         self._node = node
         self._daemon = daemon
@@ -78,6 +80,7 @@ class Custody:
                     recover,
                     catalog=catalog,
                     settings=self.settings,
+                    recorder=self.recorder,
                     death=self._deaths[0],
                     log=self._log,
                 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from vcld import schedule
+from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
 from vcld.schedule import Action
 from vcld.schema.engine import Connection, Database
@@ -41,6 +43,7 @@ class Dispatcher:
         self._database = database
         self._node = node
         self._daemon = daemon
+        self.recorder: Recorder = OFF
         self._log = log
         self._warned: set[tuple[int, str]] = set()
 
@@ -71,6 +74,7 @@ class Dispatcher:
                     node=self._node,
                     grip=grip,
                     preload_only=verdict.action is Action.PRELOAD,
+                    recorder=self.recorder,
                 )
             pause()
 
@@ -134,14 +138,22 @@ class Dispatcher:
         """Remove requests that are over (VCL daemon specification §6.4)."""
         ids = {item.requestid for item in found if item.finding is Finding.FINISHED}
         if ids:
-            count = self._database.run(lambda c: requests.delete_finished(c, self.catalog, ids))
+            count = self._database.run(partial(self._remove, ids))
             self._log.info("finished requests removed", count=count, request_ids=sorted(ids)[:20])
+
+    def _remove(self, requestids: set[int], connection: Connection) -> int:
+        self.recorder.remove(connection, requestids)
+        return requests.delete_finished(connection, self.catalog, requestids)
 
     def forget_gone(self, found: Sequence[Found]) -> None:
         """Drop waiting claims whose reservation the web site has deleted."""
         ids = [item.reservationid for item in found if item.finding is Finding.GONE]
         if ids:
-            self._database.run(lambda c: requests.forget_claims(c, ids))
+            self._database.run(partial(self._forget, ids))
+
+    def _forget(self, reservationids: list[int], connection: Connection) -> None:
+        requests.forget_claims(connection, reservationids)
+        self.recorder.vanish(connection, reservationids)
 
     def warn_unknown(self, found: Sequence[Found]) -> None:
         """Say once of each request that nobody processes its state."""

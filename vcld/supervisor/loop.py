@@ -10,6 +10,7 @@ import setproctitle
 import structlog
 
 from vcld import clock
+from vcld.accounting.recorder import OFF, Recorder, find_recorder
 from vcld.config import Settings
 from vcld.errors import ExitCode, StoreError, StoreRefusedError
 from vcld.messages.validation import validate_messages
@@ -20,6 +21,7 @@ from vcld.states.table import STATES
 from vcld.store import transitions
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.look import Finding, Found, Look, Looker, order
+from vcld.supervisor.accounting import Keeper
 from vcld.supervisor.blocks import BlockRunner
 from vcld.supervisor.children import Child, Children, freeze
 from vcld.supervisor.custody import Custody
@@ -88,6 +90,8 @@ class Supervisor:
         )
         self._blocks = BlockRunner(settings, database, node, self._log)
         self._oddities = Oddities(settings, database, node, self._log)
+        self._recorder: Recorder = OFF
+        self._keeper = Keeper(settings, database, node)
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._fork_again_at = 0.0
@@ -122,7 +126,7 @@ class Supervisor:
         self._lease.acquire()
         self._refresh_catalog()
         self._custody.inherit()
-        warm(self._database, self._catalog, self._node)
+        warm(self._database, self._catalog, self._node, self._recorder)
         freeze()
         setproctitle.setproctitle(self._settings.processname)
         self._log.info(
@@ -133,6 +137,10 @@ class Supervisor:
         )
 
     def _refresh_catalog(self) -> None:
+        schema = self._settings.accounting_database
+        self._recorder = self._database.run(lambda c: find_recorder(c, schema, self._log))
+        for part in (self._custody, self._dispatcher, self._keeper):
+            part.recorder = self._recorder
         self._use_catalog(self._database.run(load_catalog))
         self._catalog_at = clock.monotonic()
 
@@ -169,6 +177,7 @@ class Supervisor:
 
     def _beat(self) -> None:
         self._lease.beat_if_due()
+        self._keeper.keep_if_due()
 
     def _take_over(self) -> None:
         """Their processes are not here, and are fenced off; only the rows are to be recovered."""
@@ -341,7 +350,13 @@ class Supervisor:
         settings = self._reload_settings()
         if settings is not None:
             self._settings = settings
-            for part in (self._custody, self._dispatcher, self._blocks, self._oddities):
+            for part in (
+                self._custody,
+                self._dispatcher,
+                self._blocks,
+                self._oddities,
+                self._keeper,
+            ):
                 part.settings = settings
             self._catalog_at = float("-inf")
             self._use_catalog(self._catalog)

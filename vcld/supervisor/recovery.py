@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from vcld.accounting.recorder import Recorder
 from vcld.config import Settings
 from vcld.errors import Blame
 from vcld.schema.engine import Connection
@@ -29,7 +30,12 @@ class Death:
 
 
 def recover(
-    connection: Connection, catalog: Catalog, settings: Settings, death: Death, log: Any
+    connection: Connection,
+    catalog: Catalog,
+    settings: Settings,
+    recorder: Recorder,
+    death: Death,
+    log: Any,
 ) -> None:
     """Put a dead worker's reservation back in order, in one transaction."""
     grip = grips.fence(connection, death.grip)
@@ -41,19 +47,22 @@ def recover(
     if pair is None or pair not in expected:
         log.warning("worker died; the request was changed meanwhile", reason=death.manner)
         _hand_back(connection, catalog, grip, death.manner)
+        if pair is None:
+            recorder.vanish(connection, [grip.reservationid])
         return
     row, attempts = STATES[grip.state], grip.attempts + 1
     if row.repeatable and attempts < settings.max_attempts:
         pause = failure.retry_pause_seconds(settings, attempts)
         why = f"worker {death.manner}; attempt {attempts + 1} of {settings.max_attempts} follows"
         _hand_back(connection, catalog, grip, why, attempts=attempts, retry_seconds=pause)
+        recorder.hand_back(connection, grip)
         log.warning("worker died, its work is repeated", reason=why, pause_seconds=pause)
         return
     if pair[0] != "pending":
         # A split cluster's parent may die before it marked the request pending.
         transitions.set_pending(connection, catalog, grip)
     outcome = _decide(connection, grip, f"worker {death.manner}, attempt {attempts}")
-    _fail(connection, catalog, grip, outcome)
+    _fail(connection, catalog, recorder, grip, outcome)
     log.error("worker died, its request is ended", reason=outcome.reason)
 
 
@@ -94,7 +103,9 @@ def _decide(connection: Connection, grip: Grip, message: str) -> Outcome:
     return failure.decide(situation, message, Blame.MANAGEMENT_NODE)
 
 
-def _fail(connection: Connection, catalog: Catalog, grip: Grip, outcome: Outcome) -> None:
+def _fail(
+    connection: Connection, catalog: Catalog, recorder: Recorder, grip: Grip, outcome: Outcome
+) -> None:
     ids, logid = reservations.of_request(connection, grip.requestid)
     transitions.finish(
         connection,
@@ -109,4 +120,12 @@ def _fail(connection: Connection, catalog: Catalog, grip: Grip, outcome: Outcome
             reservationids=ids,
             logid=logid,
         ),
+    )
+    recorder.end(
+        connection,
+        grip,
+        request_state=outcome.request,
+        log_ending=outcome.ending,
+        failed=outcome.failed,
+        reservationids=ids,
     )

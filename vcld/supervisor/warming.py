@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 
 from vcld import guest, plugins, provisioning
+from vcld.accounting.recorder import Recorder
 from vcld.errors import ReservationChangedError, ReservationDataError, UnknownModuleError
 from vcld.guest.interface import Guest
 from vcld.processes import ProcessId
@@ -41,7 +42,7 @@ class _RolledBack(Exception):  # noqa: N818 - a signal to the transaction, not a
     pass
 
 
-def warm(database: Database, catalog: Catalog, node: ManagementNode) -> None:
+def warm(database: Database, catalog: Catalog, node: ManagementNode, recorder: Recorder) -> None:
     """Load the handlers and the site's plugins, and compile the statements of workers."""
     for state in STATES:
         find_handler(state)
@@ -51,7 +52,7 @@ def warm(database: Database, catalog: Catalog, node: ManagementNode) -> None:
         _load("vcld.guest", guest.GUESTS, name, Guest)
     database.before_forks()
     with contextlib.suppress(_RolledBack):
-        database.run(lambda connection: _rehearse(connection, catalog, node))
+        database.run(lambda connection: _rehearse(connection, catalog, node, recorder))
 
 
 def _load(group: str, table: object, name: str, kind: type) -> None:
@@ -60,7 +61,9 @@ def _load(group: str, table: object, name: str, kind: type) -> None:
         plugins.find_class(group, table, name, kind)  # type: ignore[arg-type]
 
 
-def _rehearse(connection: Connection, catalog: Catalog, node: ManagementNode) -> None:
+def _rehearse(
+    connection: Connection, catalog: Catalog, node: ManagementNode, recorder: Recorder
+) -> None:
     process = ProcessId(1, 1)
     ending = transitions.Ending(
         request_state="reserved", computer_state="available", log_ending="none", logid=0
@@ -91,6 +94,7 @@ def _rehearse(connection: Connection, catalog: Catalog, node: ManagementNode) ->
         lambda: transitions.finish(connection, catalog, grip, ending),
         lambda: transitions.rehearse(connection, catalog, grip, ending),
         lambda: transitions.rehearse(connection, catalog, grip, empty),
+        lambda: recorder.rehearse(connection),
     )
     for step in steps:
         with contextlib.suppress(ClaimLostError, ReservationChangedError, ReservationDataError):
