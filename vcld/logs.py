@@ -65,6 +65,8 @@ def configure(
     ]
     if form == "vcld":
         processors.insert(0, _caller())
+    if form != "json":
+        processors.append(_show_controls)
     processors += [_hide_secrets, _renderer(form, process, colors=on_terminal)]
     _sink.use(path)
     structlog.configure(
@@ -105,6 +107,23 @@ def _caller() -> Processor:
     return structlog.processors.CallsiteParameterAdder(
         {wanted.FILENAME, wanted.FUNC_NAME, wanted.LINENO}
     )
+
+
+#: Control characters, which a terminal would obey; a line end and a tab are none of them.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in {9, 10}
+}
+
+
+def visible(text: str) -> str:
+    """The text with its control characters spelled out: fit for a terminal."""
+    return text.translate(_CONTROLS)
+
+
+def _show_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {
+        key: visible(value) if isinstance(value, str) else value for key, value in event.items()
+    }
 
 
 def _is_secret_name(name: str) -> bool:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.web_site import PASSWORD, PATH, USER, FakeWebSite, serving
 from vcld.config import Secret, Settings
 from vcld.errors import (
     AuthenticationError,
@@ -30,76 +30,18 @@ from vcld.errors import (
 )
 from vcld.webapi import BlockResult, WebApi
 
-PASSWORD = "pässwörd-17"
-USER = "vclsystem@Local"
-PATH = "/vcl/index.php"
-
-
-class Site(SimpleXMLRPCServer):
-    """A web site that knows one user."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler, logRequests=False, allow_none=True)
-        self.calls: list[tuple[str, tuple[Any, ...]]] = []
-        self.answer: Any = {"status": "success"}
-        #: Sent instead of an answer: an HTTP status with a body.
-        self.page: tuple[int, bytes] | None = None
-        self.register_instance(self)
-        self.scheme = "http"
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}{PATH}?mode=xmlrpccall"
-
-    def _dispatch(self, method: str, params: Any) -> Any:
-        self.calls.append((method, tuple(params)))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-
-class Handler(SimpleXMLRPCRequestHandler):
-    rpc_paths = (f"{PATH}?mode=xmlrpccall",)
-
-    def do_POST(self) -> None:  # noqa: N802 - the library's name for it
-        site = self.server
-        assert isinstance(site, Site)
-        password = (self.headers["X-Pass"] or "").encode("latin-1").decode()
-        known = (self.headers["X-User"], password, self.headers["X-APIVERSION"])
-        if site.page is None and known == (USER, PASSWORD, "2"):
-            super().do_POST()
-            return
-        status, body = site.page or (401, b"who are you?")
-        self.send_response(status)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-@contextmanager
-def serving(site: Site) -> Iterator[Site]:
-    thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield site
-    finally:
-        site.shutdown()
-        thread.join()
-        site.server_close()
-
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with serving(Site()) as running:
+def site() -> Iterator[FakeWebSite]:
+    with serving(FakeWebSite()) as running:
         yield running
 
 
-def make_api(site: Site, password: str = PASSWORD, **options: Any) -> WebApi:
+def make_api(site: FakeWebSite, password: str = PASSWORD, **options: Any) -> WebApi:
     return WebApi(site.url, USER, Secret(password), **({"timeout_seconds": 5} | options))
 
 
-def test_a_block_time_is_processed_as_the_named_user(site: Site) -> None:
+def test_a_block_time_is_processed_as_the_named_user(site: FakeWebSite) -> None:
     site.answer = {"status": "warning", "allocated": "7", "unallocated": 3, "warningcode": 4,
                    "warningmsg": "three are missing"}  # fmt: skip
 
@@ -111,7 +53,7 @@ def test_a_block_time_is_processed_as_the_named_user(site: Site) -> None:
     )
 
 
-def test_an_error_for_a_block_time_is_a_result_too(site: Site) -> None:
+def test_an_error_for_a_block_time_is_a_result_too(site: FakeWebSite) -> None:
     site.answer = {"status": "error", "errorcode": 34, "errormsg": "no access"}
 
     result = make_api(site).process_block_time(55)
@@ -124,7 +66,7 @@ def test_an_error_for_a_block_time_is_a_result_too(site: Site) -> None:
     [({"status": "success"}, True), ({"status": "error", "errorcode": 51}, False), ({}, False)],
 )
 def test_a_capture_is_accepted_only_when_the_site_says_so(
-    site: Site, answer: dict[str, Any], accepted: bool
+    site: FakeWebSite, answer: dict[str, Any], accepted: bool
 ) -> None:
     site.answer = answer
 
@@ -132,14 +74,14 @@ def test_a_capture_is_accepted_only_when_the_site_says_so(
     assert site.calls == [("XMLRPCautoCapture", (77,))]
 
 
-def test_secrets_are_checked_for_a_reservation(site: Site) -> None:
+def test_secrets_are_checked_for_a_reservation(site: FakeWebSite) -> None:
     assert make_api(site).check_crypt_secrets(88)
     site.answer = {"status": "error", "errormsg": "no key"}
     assert not make_api(site).check_crypt_secrets(88)
     assert site.calls[0] == ("XMLRPCcheckCryptSecrets", (88,))
 
 
-def test_the_client_comes_from_the_configuration(site: Site) -> None:
+def test_the_client_comes_from_the_configuration(site: FakeWebSite) -> None:
     settings = Settings(xmlrpc_url=site.url, xmlrpc_username=USER, xmlrpc_pass=Secret(PASSWORD))
 
     assert WebApi.from_settings(settings).auto_capture(77)
@@ -155,7 +97,7 @@ def complain(call: Callable[[], object], kind: type[ProvisioningError]) -> str:
     return str(caught.value)
 
 
-def test_a_refused_password_is_not_tried_again_and_not_shown(site: Site) -> None:
+def test_a_refused_password_is_not_tried_again_and_not_shown(site: FakeWebSite) -> None:
     api = make_api(site, "another-secret")
 
     text = complain(lambda: api.auto_capture(77), AuthenticationError)
@@ -166,7 +108,7 @@ def test_a_refused_password_is_not_tried_again_and_not_shown(site: Site) -> None
     assert site.calls == []
 
 
-def test_a_fault_that_repeats_the_password_does_not_show_it(site: Site) -> None:
+def test_a_fault_that_repeats_the_password_does_not_show_it(site: FakeWebSite) -> None:
     site.answer = RuntimeError(f"bad password {PASSWORD}")
 
     text = complain(lambda: make_api(site).auto_capture(77), FatalProvisioningError)
@@ -186,7 +128,7 @@ def test_a_fault_that_repeats_the_password_does_not_show_it(site: Site) -> None:
     ],
 )
 def test_a_page_that_is_no_answer_is_told_of(
-    site: Site, page: tuple[int, bytes], kind: type[ProvisioningError]
+    site: FakeWebSite, page: tuple[int, bytes], kind: type[ProvisioningError]
 ) -> None:
     site.page = page
 
@@ -196,13 +138,13 @@ def test_a_page_that_is_no_answer_is_told_of(
 
 
 @pytest.mark.parametrize("answer", [5, [], "success", None])
-def test_an_answer_that_is_no_structure_is_told_of(site: Site, answer: object) -> None:
+def test_an_answer_that_is_no_structure_is_told_of(site: FakeWebSite, answer: object) -> None:
     site.answer = answer
 
     complain(lambda: make_api(site).auto_capture(77), BackendUnavailableError)
 
 
-def test_a_site_that_is_down_can_be_asked_again_later(site: Site) -> None:
+def test_a_site_that_is_down_can_be_asked_again_later(site: FakeWebSite) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -253,9 +195,9 @@ def test_a_call_whose_connection_breaks_is_not_repeated() -> None:
 
 
 @contextmanager
-def serving_tls(folder: Path) -> Iterator[Site]:
+def serving_tls(folder: Path) -> Iterator[FakeWebSite]:
     certificate = make_certificate(folder)
-    site = Site()
+    site = FakeWebSite()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     site.socket = context.wrap_socket(site.socket, server_side=True)

@@ -10,7 +10,7 @@ from vcld.accounting.check import Breach, find_breaches, repair
 from vcld.accounting.install import get_installed, install
 from vcld.accounting.rebuild import rebuild
 from vcld.cli import accounting_report
-from vcld.cli.output import print_json
+from vcld.cli.output import print_json, say
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.schema.engine import Connection, Database
@@ -51,9 +51,9 @@ def _install(options: argparse.Namespace, settings: Settings, database: Database
     if options.json:
         print_json({"database": where, "made": done.made, "present": done.present})
     elif done.made:
-        sys.stdout.write(f"made in {where}: {', '.join(done.made)}\n")
+        say(f"made in {where}: {', '.join(done.made)}")
     else:
-        sys.stdout.write(f"the tables are in {where} already; nothing was changed\n")
+        say(f"the tables are in {where} already; nothing was changed")
     return ExitCode.DONE
 
 
@@ -68,9 +68,9 @@ def _check(options: argparse.Namespace, settings: Settings, database: Database) 
         print_json({"mended": mended, "broken": breaches})
     else:
         for breach in mended:
-            sys.stdout.write(f"mended: {breach}\n")
+            say(f"mended: {breach}")
         for breach in breaches:
-            sys.stdout.write(f"{breach}\n")
+            say(f"{breach}")
         sys.stdout.write(
             f"{len(breaches)} rows break a rule\n" if breaches else "every rule holds\n"
         )
@@ -84,7 +84,7 @@ def _rebuild(options: argparse.Namespace, settings: Settings, database: Database
     if options.json:
         print_json(done)
         return ExitCode.DONE
-    sys.stdout.write(f"{done.added} VMs added, {done.present} were there already\n")
+    say(f"{done.added} VMs added, {done.present} were there already")
     if done.timeless:
-        sys.stdout.write(f"{done.timeless} rows of sublog were left out: log has no time of them\n")
+        say(f"{done.timeless} rows of sublog were left out: log has no time of them")
     return ExitCode.DONE

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from vcld import clock, plugins, service
-from vcld.cli.output import duration, print_json
+from vcld.cli.output import duration, print_json, say
 from vcld.config import Settings
 from vcld.errors import ExitCode, NotFoundError, StoreError, VcldError
 from vcld.guest import GUESTS
@@ -31,9 +31,9 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         print_json({"usable": not problems, "problems": problems, "warnings": warnings})
     else:
         for warning in warnings:
-            sys.stdout.write(f"warning: {warning}\n")
+            say(f"warning: {warning}")
         for problem in problems:
-            sys.stdout.write(f"{problem}\n")
+            say(f"{problem}")
         sys.stdout.write(f"{len(problems)} problems\n" if problems else "all is well\n")
     return ExitCode.CONFIG if problems else ExitCode.DONE
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from vcld import service
-from vcld.cli.output import print_json
+from vcld.cli.output import print_json, say
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.store import levers
@@ -30,7 +29,7 @@ class _Lever:
         if options.json:
             print_json({"request": options.request, "done": sentence})
         else:
-            sys.stdout.write(f"{sentence}\n")
+            say(f"{sentence}")
         return ExitCode.DONE
 
     @staticmethod

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from vcld import service
-from vcld.cli.output import print_json
+from vcld.cli.output import print_json, say
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.schema import check, create, seed
@@ -27,14 +27,14 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         database.run(seed.seed)
         if options.simulator:
             database.run(seed.seed_simulator)
-        sys.stdout.write(f"made the VCL schema in database {database.engine.url.database}\n")
+        say(f"made the VCL schema in database {database.engine.url.database}")
         return ExitCode.DONE
     problems = database.run(check.find_problems)
     if options.json:
         print_json({"usable": not problems, "problems": problems})
     else:
         for problem in problems:
-            sys.stdout.write(f"{problem}\n")
+            say(f"{problem}")
         sys.stdout.write(
             f"{len(problems)} problems\n" if problems else "this is a VCL schema vcld can run on\n"
         )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection
 
 from vcld import clock, schedule, service
-from vcld.cli.output import duration, print_json
+from vcld.cli.output import duration, print_json, say
 from vcld.config import Settings
 from vcld.errors import ExitCode, NotFoundError
 from vcld.schedule import Action
@@ -42,13 +41,13 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.json:
         print_json(found)
         return ExitCode.DONE
-    sys.stdout.write(f"Request {found.requestid} is {found.state}, before {found.laststate}.\n")
+    say(f"Request {found.requestid} is {found.state}, before {found.laststate}.")
     for sentence in found.sentences:
-        sys.stdout.write(f"- {sentence}\n")
+        say(f"- {sentence}")
     if found.history:
-        sys.stdout.write("Load log:\n")
+        say("Load log:")
         for line in found.history:
-            sys.stdout.write(f"  {line}\n")
+            say(f"  {line}")
     return ExitCode.DONE
 
 

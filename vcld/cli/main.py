@@ -48,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(command.run(options, settings))
     except ConfigError as err:
         for problem in err.problems:
-            sys.stderr.write(f"vcld: {problem}\n")
+            sys.stderr.write(f"vcld: {logs.visible(problem)}\n")
         return err.exit_code
     except VcldError as err:
-        sys.stderr.write(f"vcld: {err}\n")
+        sys.stderr.write(f"vcld: {logs.visible(str(err))}\n")
         return err.exit_code
     except BrokenPipeError:
         # The reader has seen enough; nothing more may be written at exit.

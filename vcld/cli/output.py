@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vcld.logs import visible
+
 
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output."""
@@ -29,13 +31,18 @@ def plain(value: Any) -> Any:
     return value
 
 
+def say(text: str) -> None:
+    """Write a line to standard output; whatever it holds, the terminal only shows it."""
+    sys.stdout.write(f"{visible(text)}\n")
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """A table whose cells are taken as they are: names from the database are no markup."""
     made = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
+        made.add_row(*(Text(visible(str(cell))) for cell in row))
     return made
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vcld.config import Settings
-from vcld.errors import ProvisioningError
+from vcld.errors import ConfigError, ProvisioningError
 from vcld.messages.notices import Notices
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
@@ -43,11 +43,16 @@ def process(
         database.run(lambda c: blocks.end(c, timeid))
         log.info("block time ended")
         return True
-    if not database.run(lambda c: blocks.claim_start(c, timeid)):
-        return True
-    result = _allocate(settings, timeid, block.machines, cancellation, log)
+    database.run(lambda c: blocks.set_processing(c, block.blockrequestid, processing=True))
+    try:
+        result = _allocate(settings, timeid, block.machines, cancellation, log)
+    except ConfigError as err:
+        log.error("block allocation cannot be prepared", reason=str(err))
+        result = None
+    database.run(
+        lambda c: blocks.note_start(c, block.blockrequestid, timeid, done=result is not None)
+    )
     if result is None:
-        database.run(lambda c: blocks.unclaim_start(c, timeid))
         return False
     short = result.allocated < block.machines and result.status != "completed"
     if short:

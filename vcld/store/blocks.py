@@ -92,21 +92,6 @@ def decide(row: sa.Row[*tuple[Any, ...]]) -> BlockAction | None:
     return None
 
 
-def claim_start(connection: Connection, blocktimeid: int) -> bool:
-    """Mark a block time as processed. False when another daemon was faster."""
-    done = connection.execute(
-        sa.update(BlockTime)
-        .where(BlockTime.id == blocktimeid, BlockTime.processed == 0)
-        .values(processed=1)
-    )
-    return done.rowcount == 1
-
-
-def unclaim_start(connection: Connection, blocktimeid: int) -> None:
-    """Let a block time be processed again: the web site could not be asked."""
-    connection.execute(sa.update(BlockTime).where(BlockTime.id == blocktimeid).values(processed=0))
-
-
 def set_processing(connection: Connection, blockrequestid: int, *, processing: bool) -> None:
     """Show the web site and Perl daemons that the allocation is being worked on."""
     connection.execute(
@@ -114,6 +99,20 @@ def set_processing(connection: Connection, blockrequestid: int, *, processing: b
         .where(BlockRequest.id == blockrequestid)
         .values(processing=int(processing))
     )
+
+
+def note_start(
+    connection: Connection, blockrequestid: int, blocktimeid: int, *, done: bool
+) -> None:
+    """The web site was asked for a block time's computers; if in vain, it is asked again.
+
+    Only now, so that a death on the way leaves nothing undone: asking twice does no harm.
+    """
+    set_processing(connection, blockrequestid, processing=False)
+    if done:
+        connection.execute(
+            sa.update(BlockTime).where(BlockTime.id == blocktimeid).values(processed=1)
+        )
 
 
 def end(connection: Connection, blocktimeid: int) -> None:

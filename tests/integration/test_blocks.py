@@ -1,0 +1,178 @@
+"""Block allocations through the real daemon, with a fake web site that makes the requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from tests.daemon import Daemon, Daemons, daemons_for, eventually
+from tests.site import Site
+from tests.web_site import PASSWORD, USER, FakeWebSite, serving
+
+
+@pytest.fixture
+def web() -> Iterator[FakeWebSite]:
+    with serving(FakeWebSite()) as running:
+        running.answer = {"status": "success", "allocated": 3, "errormsg": "", "warningmsg": ""}
+        yield running
+
+
+def start(daemons: Daemons, web: FakeWebSite, **keys: Any) -> Daemon:
+    daemon = daemons.make(
+        xmlrpc_url=web.url, xmlrpc_username=USER, xmlrpc_pass=PASSWORD, xmlrpc_timeout=5, **keys
+    )
+    daemon.conf.chmod(0o600)
+    return daemon.start()
+
+
+def allocate(
+    site: Site, *, starts: int = 600, ends: int = 7200, expires: int = 86400, node: int = 1,
+    machines: int = 3,
+) -> tuple[int, int]:  # fmt: skip
+    """A block request with one block time, in seconds from now; both ids."""
+    block = site.scalar("SELECT COALESCE(MAX(id), 0) + 1 FROM blockRequest")
+    site.execute(
+        "INSERT INTO blockRequest (id, name, imageid, numMachines, ownerid, managementnodeid,"
+        f" expireTime, processing, status, repeating) VALUES ({block}, 'course', 2, {machines},"
+        f" 101, {node}, NOW() + INTERVAL {expires} SECOND, 0, 'accepted', 'list')"
+    )
+    site.execute(
+        "INSERT INTO blockTimes (id, blockRequestid, start, end) VALUES"
+        f" ({block}, {block}, NOW() + INTERVAL {starts} SECOND, NOW() + INTERVAL {ends} SECOND)"
+    )
+    return block, block
+
+
+def processed(site: Site, timeid: int) -> bool:
+    return bool(site.scalar(f"SELECT processed FROM blockTimes WHERE id = {timeid}"))
+
+
+def test_block_time_that_is_near_is_allocated_once(
+    site: Site, daemons: Daemons, web: FakeWebSite
+) -> None:
+    block, near = allocate(site)
+    _, far = allocate(site, starts=90000, ends=97200, expires=200000)
+
+    daemon = start(daemons, web)
+
+    eventually(lambda: processed(site, near), daemon.describe)
+    assert not processed(site, far)
+    assert web.calls == [("XMLRPCprocessBlockTime", (near, 1))]
+    assert site.scalar(f"SELECT processing FROM blockRequest WHERE id = {block}") == 0
+
+
+def test_other_node_s_blocks_are_left_alone(
+    two_nodes: Site, database_url: str, web: FakeWebSite
+) -> None:
+    _, ours = allocate(two_nodes, node=1)
+    _, theirs = allocate(two_nodes, node=2)
+    with daemons_for(two_nodes, database_url) as daemons:
+        daemon = start(daemons, web)
+
+        eventually(lambda: processed(two_nodes, ours), daemon.describe)
+
+    assert not processed(two_nodes, theirs)
+
+
+def test_block_time_that_is_over_gives_its_computers_back(
+    site: Site, daemons: Daemons, web: FakeWebSite
+) -> None:
+    _, over = allocate(site, starts=-7200, ends=-60)
+    site.execute(
+        f"INSERT INTO blockComputers (blockTimeid, computerid, imageid) VALUES ({over}, 1, 2)"
+    )
+
+    daemon = start(daemons, web)
+
+    rows = "SELECT (SELECT COUNT(*) FROM blockTimes) + (SELECT COUNT(*) FROM blockComputers)"
+    eventually(lambda: site.scalar(rows) == 0, daemon.describe)
+    assert web.calls == []
+
+
+def test_expired_allocation_is_completed(site: Site, daemons: Daemons, web: FakeWebSite) -> None:
+    block, _ = allocate(site, starts=-9000, ends=-7200, expires=-60)
+
+    daemon = start(daemons, web)
+
+    status = f"SELECT status FROM blockRequest WHERE id = {block}"
+    eventually(lambda: site.scalar(status) == "completed", daemon.describe)
+
+
+def test_missing_web_site_keys_are_one_clear_line_and_the_daemon_goes_on(
+    site: Site, daemons: Daemons
+) -> None:
+    _, timeid = allocate(site)
+    daemon = daemons.start()
+
+    eventually(lambda: daemon.events("block allocation cannot be prepared"), daemon.describe)
+    other = site.ask("tomaintenance", 1)
+    eventually(lambda: site.pair(other) == "gone", daemon.describe)
+
+    (line,) = daemon.events("block allocation cannot be prepared")
+    assert "xmlrpc_url" in line["reason"]
+    assert not processed(site, timeid)
+
+
+def test_fault_29_500_requests_of_block_allocations_within_a_minute(
+    database: Engine, database_url: str, tmp_path: Path, web: FakeWebSite
+) -> None:
+    """All are done, a user who comes in between waits for none of them, the heart beats."""
+    site = Site(database, tmp_path, computers=501).build()
+    site.execute("UPDATE computer SET type = 'lab'")
+    site.execute("UPDATE managementnode SET checkininterval = 12")
+    times = [allocate(site, machines=250)[1] for _ in range(2)]
+    state = site.catalog.state_id("reload")
+
+    def make_requests(_method: str, params: Any) -> dict[str, Any]:
+        first = 250 * times.index(params[0])
+        with database.begin() as c:
+            c.exec_driver_sql(
+                "INSERT INTO request (id, stateid, laststateid, userid, start, end, daterequested)"
+                f" SELECT {first} + seq, {state}, {state}, 2, NOW(), NOW() + INTERVAL 1 HOUR,"
+                " NOW() FROM seq_1_to_250"
+            )
+            c.exec_driver_sql(
+                "INSERT INTO reservation (requestid, computerid, imageid, imagerevisionid,"
+                f" managementnodeid, lastcheck) SELECT {first} + seq, {first} + seq, 2, 21, 1,"
+                " NULL FROM seq_1_to_250"
+            )
+        return {"status": "success", "allocated": 250, "errormsg": "", "warningmsg": ""}
+
+    web.answer = make_requests
+    with daemons_for(site, database_url) as daemons:
+        daemon = start(daemons, web, max_workers=40, log_level="info")
+        loaded = "SELECT COUNT(*) FROM computer WHERE currentimageid = 2"
+        eventually(lambda: site.scalar(loaded) > 10, daemon.describe, limit_seconds=60)
+        began = time.monotonic()
+        user = site.ask("new", 501)
+        while site.scalar("SELECT COUNT(*) FROM request WHERE userid = 2"):
+            assert time.monotonic() - began < 120, daemon.describe()
+            time.sleep(0.05)
+            if site.computer(501) == "reserved" and user:
+                assert site.scalar("SELECT COUNT(*) FROM request WHERE userid = 2") > 0
+                user = 0
+
+    assert user == 0, "the user waited for the reloads"
+    assert site.scalar(loaded) >= 500
+    assert site.scalar("SELECT COUNT(*) FROM computer WHERE stateid <> 2 AND id <= 500") == 0
+    assert not daemon.events("heartbeat was late")
+
+
+def test_fault_28_preload_that_is_cancelled_frees_its_computer(
+    site: Site, daemons: Daemons
+) -> None:
+    site.write_script(delays={"transfervm": 60})
+    daemon = daemons.start()
+    request = site.ask("new", 1, start=1800, seconds=3600)
+    eventually(lambda: "transfervm" in site.steps(request), daemon.describe)
+    site.write_script(delays={})
+
+    site.delete(request)
+
+    eventually(lambda: site.claims() == [], daemon.describe, limit_seconds=10)
+    eventually(lambda: site.computer(1) == "available", daemon.describe)
