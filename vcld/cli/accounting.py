@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 
 from vcld import service
@@ -14,6 +15,9 @@ from vcld.cli.output import print_json
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.schema.engine import Connection, Database
+
+#: Limit for one statement of these commands.
+LIMIT_SECONDS = 3600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    return int(options.work(options, settings, service.connect(settings)))
+    # A million rows take longer than a statement of the daemon may.
+    patient = dataclasses.replace(
+        settings, database_timeout_seconds=max(LIMIT_SECONDS, settings.database_timeout_seconds)
+    )
+    return int(options.work(options, settings, service.connect(patient)))
 
 
 def _install(options: argparse.Namespace, settings: Settings, database: Database) -> int:
