@@ -8,7 +8,6 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-
 from sqlalchemy import inspect
 from sqlalchemy.engine import make_url
 
