@@ -8,9 +8,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import inspect
+from sqlalchemy.engine import make_url
 
-from tests.accounts import Accounts
+from tests.accounts import Accounts, installed
 from tests.daemon import Daemons, eventually
+from tests.mariadb import Server
 from tests.site import NEW_REVISION, Site
 from vcld.accounting.codes import LcmState, Reason, VmState
 
@@ -220,6 +223,34 @@ def test_vm_older_than_its_accounting_is_taken_in_as_it_is(
     (stay,) = accounts.stays(vm)
     assert (stay.seq, stay.rstime) == (0, 0)
     assert stay.estime > 0
+
+
+def test_operators_cancellation_is_told_as_such(
+    site: Site, daemons: Daemons, accounts: Accounts
+) -> None:
+    daemon = daemons.start()
+    request, vm = used(site, daemons)
+
+    assert daemon.command("cancel", str(request)).returncode == 0
+
+    eventually(lambda: accounts.state(vm) == DONE)
+    assert [stay.reason for stay in accounts.stays(vm)] == [Reason.CANCEL]
+
+
+def test_accounts_in_another_schema_are_written_likewise(
+    site: Site, daemons: Daemons, mariadb: Server
+) -> None:
+    schema = str(make_url(mariadb.create_database("accounts_elsewhere")).database)
+    try:
+        with installed(site.engine, schema) as elsewhere:
+            daemons.start(accounting_database=schema)
+
+            _, vm = used(site, daemons)
+
+            assert elsewhere.state(vm) == RUNNING
+            assert "history" not in inspect(site.engine).get_table_names()
+    finally:
+        mariadb.drop_database("accounts_elsewhere")
 
 
 def test_removed_request_ends_its_vm(site: Site, daemons: Daemons, accounts: Accounts) -> None:

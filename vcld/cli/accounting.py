@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import sys
+from pathlib import Path
+
+from sqlalchemy.engine import URL
 
 from vcld import service
 from vcld.accounting.check import Breach, find_breaches, repair
+from vcld.accounting.copying import copy
 from vcld.accounting.install import get_installed, install
 from vcld.accounting.rebuild import rebuild
 from vcld.cli import accounting_report
 from vcld.cli.output import print_json, say
-from vcld.config import Settings
-from vcld.errors import ExitCode
-from vcld.schema.engine import Connection, Database
+from vcld.config import Settings, address
+from vcld.errors import ConfigError, ExitCode
+from vcld.schema.engine import Connection, Database, make_engine
+
+#: Limit for one statement of these commands.
+LIMIT_SECONDS = 3600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rebuilt = actions.add_parser("rebuild", help="add what VCL's own log says of the time before")
     rebuilt.add_argument("--json", action="store_true", help="print JSON")
     rebuilt.set_defaults(work=_rebuild)
+    copied = actions.add_parser("copy", help="bring a copy in another database up to date")
+    copied.add_argument(
+        "target", help="an SQLite file, or env:NAME for the database URL in that variable"
+    )
+    copied.add_argument("--json", action="store_true", help="print JSON")
+    copied.set_defaults(work=_copy)
     accounting_report.add_report(
         actions.add_parser("report", help="sums over a window, by user, host or image")
     )
@@ -42,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    return int(options.work(options, settings, service.connect(settings)))
+    # A million rows take longer than a statement of the daemon may.
+    patient = dataclasses.replace(
+        settings, database_timeout_seconds=max(LIMIT_SECONDS, settings.database_timeout_seconds)
+    )
+    return int(options.work(options, settings, service.connect(patient)))
 
 
 def _install(options: argparse.Namespace, settings: Settings, database: Database) -> int:
@@ -88,3 +107,28 @@ def _rebuild(options: argparse.Namespace, settings: Settings, database: Database
     if done.timeless:
         say(f"{done.timeless} rows of sublog were left out: log has no time of them")
     return ExitCode.DONE
+
+
+def _copy(options: argparse.Namespace, settings: Settings, database: Database) -> int:
+    target = Database(make_engine(_target_url(options.target), statement_timeout_seconds=3600))
+    done = database.run(lambda c: copy(c, get_installed(c, settings.accounting_database), target))
+    if options.json:
+        print_json(done)
+    else:
+        say(f"{done.added} rows added, {done.changed} changed, {done.removed} removed")
+    return ExitCode.DONE
+
+
+def _target_url(target: str) -> URL:
+    """A URL holds a password, which must not stand in a command line.
+
+    Raises:
+        ConfigError: the variable is not set or holds no database URL.
+    """
+    scheme, _, name = target.partition(":")
+    if scheme != "env":
+        return URL.create("sqlite", database=str(Path(target).absolute()))
+    try:
+        return address.from_url(os.environ.get(name, ""))
+    except ValueError as err:
+        raise ConfigError(f"variable {name} holds no database URL: {err}") from err

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import structlog
+from sqlalchemy.engine import Connection
+
 from vcld import service
+from vcld.accounting.recorder import find_recorder
 from vcld.cli.output import print_json, say
 from vcld.config import Settings
 from vcld.errors import ExitCode
-from vcld.store import levers
+from vcld.store import levers, reservations
 from vcld.store.catalog import load_catalog
 
 
@@ -23,9 +27,12 @@ class _Lever:
 
     @classmethod
     def run(cls, options: argparse.Namespace, settings: Settings) -> int:
-        sentence = service.connect(settings).run(
-            lambda connection: cls.pull(connection, load_catalog(connection), options.request)
-        )
+        def work(connection: Connection) -> str:
+            sentence = cls.pull(connection, load_catalog(connection), options.request)
+            cls.record(connection, settings, options.request)
+            return sentence
+
+        sentence = service.connect(settings).run(work)
         if options.json:
             print_json({"request": options.request, "done": sentence})
         else:
@@ -35,6 +42,10 @@ class _Lever:
     @staticmethod
     def pull(connection: Any, catalog: Any, requestid: int) -> str:
         raise NotImplementedError
+
+    @staticmethod
+    def record(connection: Connection, settings: Settings, requestid: int) -> None:
+        """What the accounting is to know of it."""
 
 
 class Retry(_Lever):
@@ -47,3 +58,9 @@ class Cancel(_Lever):
     """End a request as the web site's End button would."""
 
     pull = staticmethod(levers.cancel)
+
+    @staticmethod
+    def record(connection: Connection, settings: Settings, requestid: int) -> None:
+        ids, _ = reservations.of_request(connection, requestid)
+        recorder = find_recorder(connection, settings.accounting_database, structlog.get_logger())
+        recorder.cancel(connection, ids)

@@ -1,0 +1,81 @@
+"""Copies of the accounting tables in other databases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.accounts import Accounts, stay
+from tests.daemon import Daemon
+from tests.mariadb import Server
+from tests.site import Site
+from vcld.accounting.copying import Copied, copy
+from vcld.schema.engine import Database, make_engine
+
+
+@pytest.fixture
+def books(accounts: Accounts) -> Accounts:
+    accounts.put_base()
+    accounts.put(1, stay(10, 11, 12, 12, 20, etime=20), stay(20, 21, 22, 22, 30, etime=30))
+    accounts.put(2, stay(10, 11, 12, 12, 20, etime=20), name="Rätsel &amp; &lt;🖥&gt;")
+    return accounts
+
+
+def copied(books: Accounts, target: Database) -> Copied:
+    with books.engine.begin() as c:
+        return copy(c, books.tables, target)
+
+
+def contents(books: Accounts) -> dict[str, list[tuple[object, ...]]]:
+    return {
+        table.name: [tuple(row) for row in books.rows(table.name)] for table in books.tables.all
+    }
+
+
+def test_copy_in_a_file_has_the_same_rows_and_follows(books: Accounts, tmp_path: Path) -> None:
+    target = Database(make_engine(f"sqlite:///{tmp_path / 'copy.sqlite'}"))
+
+    assert copied(books, target) == Copied(added=8)
+    mirror = Accounts(target.engine)
+    assert contents(mirror) == contents(books)
+    assert copied(books, target) == Copied()
+
+    with books.engine.begin() as c:
+        c.exec_driver_sql("UPDATE vm_pool SET memory = 7 WHERE oid = 1")
+        c.exec_driver_sql("DELETE FROM history WHERE vid = 2")
+        c.exec_driver_sql("UPDATE vm_pool SET last_seq = -1 WHERE oid = 2")
+    assert copied(books, target) == Copied(changed=2, removed=1)
+    assert contents(mirror) == contents(books)
+
+
+def test_copy_of_more_than_a_batch(books: Accounts, tmp_path: Path) -> None:
+    with books.engine.begin() as c:
+        c.exec_driver_sql("INSERT INTO user_pool (oid, user_name, password)"
+                          " SELECT seq, 'u', '' FROM seq_1000_to_9000")  # fmt: skip
+    target = Database(make_engine(f"sqlite:///{tmp_path / 'copy.sqlite'}"))
+
+    assert copied(books, target).added == 8 + 8001
+    assert copied(books, target) == Copied()
+
+
+def test_copy_on_another_server(books: Accounts, mariadb: Server) -> None:
+    target = Database(make_engine(mariadb.create_database("accounts_copy")))
+    try:
+        copied(books, target)
+        assert contents(Accounts(target.engine)) == contents(books)
+    finally:
+        target.engine.dispose()
+        mariadb.drop_database("accounts_copy")
+
+
+def test_command_takes_a_file_and_no_url_on_the_command_line(
+    site: Site, books: Accounts, database_url: str, tmp_path: Path
+) -> None:
+    vcld = Daemon(site, database_url)
+
+    told = vcld.command("accounting", "copy", str(tmp_path / "copy.sqlite"))
+    assert told.stdout == "8 rows added, 0 changed, 0 removed\n", told.stderr
+    told = vcld.command("accounting", "copy", "env:NO_SUCH_VARIABLE")
+    assert told.returncode == 78
+    assert "NO_SUCH_VARIABLE holds no database URL" in told.stderr
