@@ -113,6 +113,7 @@ def test_clock_that_is_set_back_leaves_the_times_in_order(
     assert second.etime == first.stime == 1_767_225_600 + 5000
 
 
+@pytest.mark.timeout(900)
 @settings(
     max_examples=120, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

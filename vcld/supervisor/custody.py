@@ -9,7 +9,7 @@ from typing import Any
 from vcld import clock
 from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
-from vcld.errors import ExitCode
+from vcld.errors import ExitCode, ReservationChangedError, StoreError
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.store import candidates, claims, grips, transitions
@@ -73,19 +73,35 @@ class Custody:
             self._deaths.append(Death(ended.child.grip, ended.manner))
 
     def recover(self, catalog: Catalog) -> None:
-        """Put back in order what dead workers held. What fails is kept for the next time."""
-        while self._deaths:
-            self._database.run(
-                partial(
-                    recover,
-                    catalog=catalog,
-                    settings=self.settings,
-                    recorder=self.recorder,
-                    death=self._deaths[0],
-                    log=self._log,
+        """Put back in order what dead workers held.
+
+        Raises:
+            StoreError: the database is away; nothing is forgotten.
+        """
+        for death in list(self._deaths):
+            try:
+                self._database.run(
+                    partial(
+                        recover,
+                        catalog=catalog,
+                        settings=self.settings,
+                        recorder=self.recorder,
+                        death=death,
+                        log=self._log,
+                    )
                 )
-            )
-            self._deaths.pop(0)
+            except ReservationChangedError:
+                continue  # changed at this very moment: the next turn sees how
+            except StoreError:
+                raise
+            except Exception:  # noqa: BLE001 - one reservation's trouble must not stop the rest
+                # The claim stays, and is found again as one without a worker.
+                self._log.exception(
+                    "recovery failed, it will be tried again",
+                    request_id=death.grip.requestid,
+                    reservation_id=death.grip.reservationid,
+                )
+            self._deaths.remove(death)
 
     def watch(self, look: Look, found: Sequence[Found], catalog: Catalog) -> None:
         """Find what has no owner in what a look saw."""
@@ -113,7 +129,7 @@ class Custody:
             self._orphans_since = now
         elif now - self._orphans_since >= ORPHAN_SECONDS:
             self._orphans_since = None
-            self.take_orphans("never began")
+            self.take_orphans("is not there")
 
     def _watch_strays(self, found: Sequence[Found], catalog: Catalog) -> None:
         """Requests left pending by a daemon that kept no claims (a Perl one, say)."""

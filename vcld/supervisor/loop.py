@@ -170,6 +170,12 @@ class Supervisor:
             if self._lease.is_lost():
                 self._let_go()
             return
+        except FencedError:
+            raise
+        except Exception:  # noqa: BLE001 - one request's trouble must not end the daemon
+            self._log.exception("a turn of the loop failed, the next goes on")
+            self._look_at = clock.monotonic() + PAUSE_SECONDS
+            return
         if self._database_down:
             self._database_down = False
             self._log.info("the database is back")
