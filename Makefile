@@ -32,9 +32,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@
 
-# The tests and benchmarks start a MariaDB server of their own.
+# The tests and benchmarks start a MariaDB server, hosts with SSH and simulators of their own.
 server:
 	@tools/need-mariadb
+	@tools/need-galera
+	@tools/need-hosts
+	@tools/need-vcsim
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

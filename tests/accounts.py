@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 from vcld.accounting.check import find_breaches
 from vcld.accounting.install import install
 from vcld.accounting.tables import ORDER_OF_TIMES, Tables, tables_in
+from vcld.accounting.window import database_now
 from vcld.schema.engine import Database
 
 
@@ -38,6 +39,11 @@ class Accounts:
             history = self.tables.history
             query = sa.select(history).where(history.c.vid == oid).order_by(history.c.seq)
             return list(c.execute(query))
+
+    def now(self) -> int:
+        """Seconds since 1970 by the database's clock."""
+        with self.engine.begin() as c:
+            return database_now(c)
 
     def breaches(self) -> list[str]:
         """What the consistency check finds."""

@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from tests.accounts import Accounts, installed
+from tests.backends import copy_of, make_seeded, open_embedded
 from tests.daemon import Daemons, daemons_for
 from tests.mariadb import Server, ServerMissingError
 from tests.seeded import SeededDatabase
 from tests.servers import open_server
 from tests.site import Site
+from tests.ssh_hosts import HostsMissingError, Network, network_for
 
 
 @pytest.fixture(scope="session")
@@ -44,17 +46,44 @@ def seeded(mariadb: Server) -> Iterator[SeededDatabase]:
     database.remove()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    backends = getattr(metafunc.module, "BACKENDS", ())
+    if backends and "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", backends)
+
+
+@pytest.fixture
+def backend() -> str:
+    """The database that a test runs on; a module with ``BACKENDS`` runs on each of those."""
+    return "mariadb"
+
+
 @pytest.fixture(scope="session")
-def database_url(seeded: SeededDatabase) -> str:
+def seeded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded embedded database, to be copied."""
+    return make_seeded(tmp_path_factory.mktemp("embedded") / "seeded.sqlite")
+
+
+@pytest.fixture
+def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of the seeded database, for processes of their own."""
+    if backend == "sqlite":
+        return copy_of(request.getfixturevalue("seeded_file"), tmp_path)
+    seeded: SeededDatabase = request.getfixturevalue("seeded")
     return seeded.url
 
 
 @pytest.fixture
-def database(seeded: SeededDatabase) -> Engine:
+def database(backend: str, database_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """A seeded VCL database without computers, requests or management nodes."""
+    if backend == "sqlite":
+        engine = open_embedded(database_url)
+        yield engine
+        engine.dispose()
+        return
+    seeded: SeededDatabase = request.getfixturevalue("seeded")
     seeded.reset()
-    return seeded.engine
+    yield seeded.engine
 
 
 @pytest.fixture
@@ -84,3 +113,15 @@ def accounts(site: Site) -> Iterator[Accounts]:
     """Accounting, installed in the site's database."""
     with installed(site.engine) as made:
         yield made
+
+
+@pytest.fixture
+def ssh_network(tmp_path: Path) -> Iterator[Network]:
+    """Networks for real hosts with real SSH servers; tests add the hosts they need."""
+    folder = tmp_path / "hosts"
+    folder.mkdir()
+    try:
+        with network_for(folder) as network:
+            yield network
+    except HostsMissingError as err:
+        pytest.fail(f"NOT TESTED: {err}", pytrace=False)

@@ -93,7 +93,7 @@ class Daemon:
         found = []
         for process in psutil.process_iter(["cmdline", "status"]):
             title = " ".join(process.info["cmdline"] or ())
-            if title.startswith(f"{self.title} |") and process.info["status"] != "zombie":
+            if title.startswith(f"{self.title} '|") and process.info["status"] != "zombie":
                 found.append(process)
         return found
 

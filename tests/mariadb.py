@@ -138,6 +138,7 @@ class MariaDB(Server):
         self.folder = folder
         self.options = options
         self.socket = folder / "server.sock"
+        self.environ: Mapping[str, str] = os.environ
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -187,6 +188,7 @@ class MariaDB(Server):
                     *_user_option(),
                     *self.options,
                 ],
+                env=self.environ,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -13,6 +13,8 @@ class ExitCode(enum.IntEnum):
     """What a vcld process tells its parent or the shell."""
 
     DONE = 0
+    #: The arguments of the command make no sense.
+    USAGE = 2
     #: The request ended in a failure that is recorded in the database.
     FAILED = 10
     #: Nothing was done; the same call may work later.
@@ -33,6 +35,12 @@ class VcldError(Exception):
     exit_code = ExitCode.FAILED
 
 
+class UsageError(VcldError):
+    """The arguments of a command make no sense. Nothing was done."""
+
+    exit_code = ExitCode.USAGE
+
+
 class ConfigError(VcldError):
     """The configuration cannot be used. Show every problem and stop before any claim."""
 
@@ -51,6 +59,12 @@ class StoreError(VcldError):
 
 class StoreRefusedError(StoreError):
     """The database answers, but refuses a statement: rights, schema or data are wrong."""
+
+
+class TableMissingError(StoreRefusedError):
+    """The database lacks a table or a column that a statement names."""
+
+    exit_code = ExitCode.CONFIG
 
 
 class SchemaError(VcldError):
@@ -130,6 +144,22 @@ class UnsupportedOperationError(FatalProvisioningError):
 
 class RemoteError(ProvisioningError):
     """The guest could not be reached or a command on it failed."""
+
+
+class ConnectionLostError(RemoteError):
+    """The connection broke. ``began`` says whether a command had been started on it."""
+
+    def __init__(self, message: str, *, began: bool = False) -> None:
+        super().__init__(message)
+        self.began = began
+
+
+class CommandTimeoutError(RemoteError):
+    """A command did not end within its limit; it was told to end."""
+
+
+class HostKeyChangedError(RemoteError):
+    """The computer that answers is not the one we know. Do not go on."""
 
 
 class WorkerStopped(BaseException):

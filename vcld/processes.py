@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal as signals
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def started_at(pid: int) -> int | None:
     # The command may hold spaces and brackets: fields count from the last bracket.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def titles() -> Iterator[str]:
+    """The command lines of all processes of this machine, as they call themselves."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            yield (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue  # it has just ended
 
 
 def own() -> ProcessId:

@@ -22,6 +22,8 @@ IMMEDIATE_STATES = frozenset(
     {"reserved", "deleted", "timeout", "image", "checkpoint", "makeproduction", "reinstall"}
     | {"rebootsoft", "reboothard", "servermodified"}
 )
+#: States of a request that has its computer: a user, or what a user made, is on it.
+SERVED_STATES = (IMMEDIATE_STATES - {"deleted", "timeout"}) | SESSION_STATES | {"maintenance"}
 #: States that nobody processes: one waits for its worker, one for an administrator.
 QUIET_STATES = frozenset({"pending", "maintenance"})
 #: All states a request may have without a warning.

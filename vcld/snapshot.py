@@ -140,6 +140,10 @@ class NATHost:
     id: int
     publicIPaddress: str
     internalIPaddress: str | None
+    #: The computer that is the NAT host; None when it is a management node.
+    computerid: int | None = None
+    hostname: str | None = None
+    privateIPaddress: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,3 +297,5 @@ class ConnectMethod:
     disabled: bool
     #: (port, "TCP" or "UDP") pairs.
     ports: tuple[tuple[int, str], ...]
+    #: For a computer behind a NAT host: (public port there, the computer's port, protocol).
+    nat_ports: tuple[tuple[int, int, str], ...] = ()

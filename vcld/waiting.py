@@ -1,14 +1,17 @@
 """Waiting that ends early: the only place where a worker sleeps.
 
-A worker is told to stop by a signal. The handler only notes the reason and writes to a
-pipe, so that every wait here, and every ``select`` of a plugin on ``Cancellation.fileno``,
+A worker is told to stop by a signal. The handler only notes the reason and counts up an
+eventfd, so that every wait here, and every poll of a plugin on ``Cancellation.fileno``,
 wakes at once. Nothing is ever raised from inside a signal handler.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import select
+import weakref
 from collections.abc import Callable, Iterator
 
 from vcld import clock
@@ -25,7 +28,8 @@ class Cancellation:
     def __init__(
         self, ask: Callable[[], str | None] | None = None, *, ask_interval_seconds: float = 3.0
     ) -> None:
-        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        weakref.finalize(self, os.close, self._fd).atexit = False
         self._reason: str | None = None
         self._look = False
         self._ask = ask
@@ -34,7 +38,7 @@ class Cancellation:
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when there may be a reason to stop."""
-        return self._read_fd
+        return self._fd
 
     def stop(self, reason: str) -> None:
         """Ask the work to stop. Safe in a signal handler; the first reason stays."""
@@ -69,31 +73,28 @@ class Cancellation:
             WorkerStopped: when the work must stop, at once.
         """
         deadline = clock.monotonic() + max(0.0, seconds)
+        poll = select.poll()  # not select, which knows no descriptor above 1023
+        for fd in (self._fd, *fds):
+            poll.register(fd, select.POLLIN)
         while True:
             self.check()
             left = deadline - clock.monotonic()
             if left <= 0 and not fds:
                 return []
             slice_seconds = max(0.0, min(left, self._ask_interval_seconds))
-            ready, _, _ = select.select([self._read_fd, *fds], [], [], slice_seconds)
-            if self._read_fd in ready:
+            ready = [fd for fd, _ in poll.poll(math.ceil(slice_seconds * 1000))]
+            if self._fd in ready:
                 self._drain()
-                ready.remove(self._read_fd)
+                ready.remove(self._fd)
             if ready or left <= 0:
                 return ready
 
     def _wake(self) -> None:
-        try:
-            os.write(self._write_fd, b"!")
-        except BlockingIOError:
-            return  # the pipe is full: the reader is about to wake anyway
+        os.eventfd_write(self._fd, 1)
 
     def _drain(self) -> None:
-        try:
-            while os.read(self._read_fd, 512):
-                continue
-        except BlockingIOError:
-            return
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
 
 
 def pauses(first_seconds: float, longest_seconds: float, factor: float = 1.5) -> Iterator[float]:

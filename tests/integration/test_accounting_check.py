@@ -13,6 +13,7 @@ from tests.site import Site
 from vcld.accounting.check import repair
 from vcld.accounting.rules import RULES
 
+BACKENDS = ("mariadb", "sqlite")
 #: Rule → (what breaks it, the row that is named, can it be mended).
 BREAKAGES = {
     "stay-without-vm": ("DELETE FROM vm_pool WHERE oid = 1", "history vid=1 seq=0", False),
@@ -24,6 +25,7 @@ BREAKAGES = {
         "UPDATE history SET seq = 2 WHERE vid = 1 AND seq = 0", "vm_pool oid=1", False,
     ),
     "last-seq": ("UPDATE vm_pool SET last_seq = 7 WHERE oid = 1", "vm_pool oid=1", True),
+    "vm-etime": ("UPDATE vm_pool SET etime = 0 WHERE oid = 1", "vm_pool oid=1", True),
     "ended-but-open": (
         "UPDATE history SET etime = 0, retime = 0 WHERE vid = 1 AND seq = 1",
         "history vid=1 seq=1", True,
@@ -67,9 +69,10 @@ def books(site: Site, accounts: Accounts) -> Accounts:
         stay(2000, 2010, 2050, 2050, 3000, 3000, 3010, etime=3010, reason=3),
     )
     request = site.ask("inuse", 2, 3)
-    site.execute("UPDATE reservation SET id = id + 1000 ORDER BY id DESC")
-    for number, made in enumerate(site.reservations(request), start=2):
-        site.execute(f"UPDATE reservation SET id = {number} WHERE id = {made}")
+    made = site.reservations(request)
+    for before, after in zip(made, (1002, 1003), strict=True):
+        site.execute(f"UPDATE reservation SET id = {after} WHERE id = {before}")
+    site.execute("UPDATE reservation SET id = id - 1000")
     accounts.put(2, stay(4000, 4010, 4050, 4050), state=3, last_poll=4100)
     accounts.put(3, state=1)
     site.execute("UPDATE host_pool SET last_mon_time = 9000")
@@ -114,6 +117,44 @@ def test_broken_rule_is_named_with_its_row_and_mended_where_one_answer_is_right(
     else:
         for table in books.tables.all:  # nothing is left for the fixture's own check
             site.execute(f"DELETE FROM {table.name}")
+
+
+def test_name_that_is_escaped_in_part_is_not_escaped_twice(site: Site, books: Accounts) -> None:
+    site.execute("UPDATE vm_pool SET name = 'A &amp; B & <C>' WHERE oid = 2")
+
+    mend(site.engine, books)
+
+    assert books.vm(2).name == "A &amp; B &amp; &lt;C&gt;"
+
+
+def test_share_that_is_mended_counts_when_the_host_was_last_looked_at(
+    site: Site, books: Accounts
+) -> None:
+    site.execute("UPDATE host_pool SET last_mon_time = 2500")
+    assert any(line.startswith("running-vms: ") for line in books.breaches()) is False
+    site.execute("UPDATE host_shares SET running_vms = 9")
+
+    assert mend(site.engine, books) == ["running-vms"]
+
+    (share,) = books.rows("host_shares")
+    assert share.running_vms == 1  # VM 1 ran then, VM 2 came later
+    site.execute("UPDATE host_pool SET last_mon_time = 500")
+    assert mend(site.engine, books) == ["running-vms"]
+    (share,) = books.rows("host_shares")
+    assert share.running_vms == 0
+    assert mend(site.engine, books) == []
+
+
+def test_vm_that_lives_has_no_end_and_one_that_ended_has_that_of_its_last_stay(
+    site: Site, books: Accounts
+) -> None:
+    site.execute("UPDATE vm_pool SET etime = 17")
+
+    assert mend(site.engine, books) == ["vm-etime"] * 2
+    assert (books.vm(1).etime, books.vm(2).etime, books.vm(3).etime) == (17, 0, 0)
+    site.execute("UPDATE vm_pool SET etime = 0")
+    mend(site.engine, books)
+    assert (books.vm(1).etime, books.vm(2).etime) == (3010, 0)
 
 
 def test_open_stay_of_a_done_vm_ends_with_it(site: Site, books: Accounts) -> None:

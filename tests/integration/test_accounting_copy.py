@@ -13,6 +13,8 @@ from tests.site import Site
 from vcld.accounting.copying import Copied, copy
 from vcld.schema.engine import Database, make_engine
 
+BACKENDS = ("mariadb", "sqlite")
+
 
 @pytest.fixture
 def books(accounts: Accounts) -> Accounts:
@@ -51,8 +53,8 @@ def test_copy_in_a_file_has_the_same_rows_and_follows(books: Accounts, tmp_path:
 
 def test_copy_of_more_than_a_batch(books: Accounts, tmp_path: Path) -> None:
     with books.engine.begin() as c:
-        c.exec_driver_sql("INSERT INTO user_pool (oid, user_name, password)"
-                          " SELECT seq, 'u', '' FROM seq_1000_to_9000")  # fmt: skip
+        users = [{"oid": n, "user_name": "u", "password": ""} for n in range(1000, 9001)]
+        c.execute(books.tables.user_pool.insert(), users)
     target = Database(make_engine(f"sqlite:///{tmp_path / 'copy.sqlite'}"))
 
     assert copied(books, target).added == 8 + 8001
@@ -76,6 +78,10 @@ def test_command_takes_a_file_and_no_url_on_the_command_line(
 
     told = vcld.command("accounting", "copy", str(tmp_path / "copy.sqlite"))
     assert told.stdout == "8 rows added, 0 changed, 0 removed\n", told.stderr
+    for wrong in (tmp_path, tmp_path / "none" / "a.sqlite", Path("/etc/hostname")):
+        told = vcld.command("accounting", "copy", str(wrong))
+        assert told.returncode == 78
+        assert f"the copy in {wrong} cannot be opened" in told.stderr
     told = vcld.command("accounting", "copy", "env:NO_SUCH_VARIABLE")
     assert told.returncode == 78
     assert "NO_SUCH_VARIABLE holds no database URL" in told.stderr

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.accounts import Accounts, stay
-from tests.daemon import Daemon
+from tests.apel import read_message
+from tests.daemon import Daemon, Daemons, eventually
 from tests.site import Site
+from vcld.accounting.codes import VmState
 from vcld.accounting.facts import template, vm_name
 from vcld.accounting.plot import plot
 from vcld.accounting.records import message, usage_records
+from vcld.accounting.report import report
 from vcld.accounting.series import Series, series
 from vcld.accounting.window import Window
-from vcld.errors import ConfigError
+from vcld.errors import ConfigError, UsageError
 
-needs_matplotlib = pytest.mark.skipif(
-    importlib.util.find_spec("matplotlib") is None,
-    reason="NOT TESTED: plots need matplotlib; pip install 'vcld[plot]'",
-)
 XML = template((("IMAGE_ID", 7), ("REVISION", 3), ("IMAGE", "x")))
+
+BACKENDS = ("mariadb", "sqlite")
 
 
 @pytest.fixture
@@ -86,12 +87,66 @@ def test_message_has_its_header_once_and_a_separator_between_records(books: Acco
     for oid in (1, 2):
         books.put(oid, stay(10, 11, 12, 12, 20, etime=20), name="two\nlines")
 
-    lines = list(message(iter(records(books, 0, 100))))
+    lines = "".join(message(iter(records(books, 0, 100)))).splitlines()
 
     assert lines[0] == "APEL-cloud-message: v0.4"
     assert lines.count("%%") == 1
     assert lines.count("MachineName: two lines") == 2
     assert list(message(iter([]))) == []
+
+
+def test_json_of_records_is_one_list(site: Site, books: Accounts, database_url: str) -> None:
+    vcld = Daemon(site, database_url)
+    window = ("--site", "S", "--json", "--from", "1970-01-01", "--to", "1970-01-02")
+
+    for count in range(3):
+        told = vcld.command("accounting", "records", *window)
+        assert [item["SiteName"] for item in json.loads(told.stdout)] == ["S"] * count
+        books.put(count + 1, stay(10, 11, 12, 12, 20, etime=20), name=vm_name("é & <b>", "vm1"))
+
+
+@pytest.mark.parametrize(
+    "name", ["100%% of %%%% it", "two\u2028lines\x85and\x0bmore", "a: b", "%%"]
+)
+def test_every_name_can_be_read_back_from_a_message(books: Accounts, name: str) -> None:
+    for oid in (1, 2):
+        books.put(oid, stay(10, 11, 12, 12, 20, etime=20), name=vm_name(name, "vm1"), template=XML)
+
+    first, second = read_message("".join(message(iter(records(books, 0, 100)))))
+
+    assert first["VMUUID"] != second["VMUUID"]
+    assert first["MachineName"].endswith(" on vm1")
+
+
+def test_a_life_through_the_daemon_gives_a_valid_message(
+    site: Site, daemons: Daemons, accounts: Accounts
+) -> None:
+    daemon = daemons.start()
+    ended, runs = site.ask("new", 1), site.ask("new", 2)
+    both = (ended, runs)
+    eventually(lambda: {site.pair(request) for request in both} == {"pending/reserved"})
+    for request in both:
+        site.connect(request)
+    eventually(lambda: {site.pair(request) for request in both} == {"inuse/reserved"})
+    (over,), (oid,) = site.reservations(ended), site.reservations(runs)
+    site.end(ended)
+    eventually(lambda: accounts.vm(over).state == VmState.DONE)
+
+    told = daemon.command("accounting", "records", "--site", "VCL-1").stdout
+
+    by_status = {record["Status"]: record for record in read_message(told)}
+    assert set(by_status) == {"completed", "started"}
+    assert by_status["started"]["VMUUID"].endswith(f"VCL-1 vm-{oid}")
+
+
+@pytest.mark.parametrize("site_name", ["", "none", "a%%b", "two\nlines", " x"])
+def test_site_that_no_message_can_carry_is_refused(
+    site: Site, books: Accounts, database_url: str, site_name: str
+) -> None:
+    told = Daemon(site, database_url).command("accounting", "records", "--site", site_name)
+
+    assert told.returncode == 2
+    assert "--site" in told.stderr
 
 
 def test_command_prints_a_message(site: Site, books: Accounts, database_url: str) -> None:
@@ -123,10 +178,22 @@ def test_series_counts_the_vms_that_run_at_each_step(books: Accounts) -> None:
     assert found.step_seconds == 100
     # at 100 and 200 VM 1, at 300 it has just left, and VM 2 runs until after 400
     assert found.running_vms == [1, 1, 1, 1, 0]
-    assert found.transfer_seconds == [0, 0, 40, 10, 0]
+    assert found.transfer_seconds == [0, 40, 10, 0, 0]
 
 
-@needs_matplotlib
+def test_series_tells_all_the_transfer_time_of_the_window(books: Accounts) -> None:
+    books.put(1, stay(50, 60, 140, 140, 300, etime=300))  # from before the window into it
+    books.put(2, stay(500, 590, 640, 640, 700, etime=700))  # in the last step, and out of it
+    books.put(3, stay(540, 550, 555, etime=555), state=7)
+
+    found = counted(books, 100, 600, 5)
+
+    assert found.transfer_seconds == [40, 0, 0, 0, 15]
+    with books.engine.begin() as c:
+        lines = report(c, books.tables, window(100, 600), "user")
+    assert sum(line.transfer_seconds for line in lines) == sum(found.transfer_seconds)
+
+
 @pytest.mark.parametrize("name", ["plot.svg", "plot.png"])
 def test_command_draws_a_plot(
     site: Site, books: Accounts, database_url: str, tmp_path: Path, name: str
@@ -147,8 +214,31 @@ def test_command_draws_a_plot(
         assert {"running VMs", "transfer time (min)", "UTC"} <= texts
 
 
+@pytest.mark.parametrize("steps", ["0", "-3", "100000000"])
+def test_number_of_steps_has_limits(
+    site: Site, books: Accounts, database_url: str, tmp_path: Path, steps: str
+) -> None:
+    told = Daemon(site, database_url).command(
+        "accounting", "plot", str(tmp_path / "plot.png"), "--steps", steps
+    )
+
+    assert told.returncode == 2
+    assert "--steps" in told.stderr
+
+
+def test_without_matplotlib_the_command_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    with pytest.raises(ConfigError, match=r"pip install 'vcld\[plot\]'"):
+        plot(
+            Series(start=0, step_seconds=1, running_vms=[], transfer_seconds=[]), tmp_path / "p.png"
+        )
+
+
 def test_plot_of_another_format_is_refused(tmp_path: Path) -> None:
     nothing = Series(start=0, step_seconds=1, running_vms=[], transfer_seconds=[])
 
-    with pytest.raises(ConfigError, match=r"\.png or \.svg"):
+    with pytest.raises(UsageError, match=r"\.png or \.svg"):
         plot(nothing, tmp_path / "plot.gif")

@@ -38,6 +38,8 @@ KEYS = {
     "user_pool": [["oid"]],
 }
 
+BACKENDS = ("mariadb", "sqlite")
+
 
 @pytest.fixture
 def empty(mariadb: Server) -> Iterator[Engine]:

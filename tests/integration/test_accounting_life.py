@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import inspect
+from sqlalchemy import insert, inspect
 from sqlalchemy.engine import make_url
 
 from tests.accounts import Accounts, installed
@@ -16,6 +16,7 @@ from tests.daemon import Daemons, eventually
 from tests.mariadb import Server
 from tests.site import NEW_REVISION, Site
 from vcld.accounting.codes import LcmState, Reason, VmState
+from vcld.schema import models as m
 
 RUNNING = (VmState.ACTIVE, LcmState.RUNNING)
 DONE = (VmState.DONE, LcmState.LCM_INIT)
@@ -115,6 +116,28 @@ def test_reinstall_is_a_second_stay(site: Site, daemons: Daemons, accounts: Acco
     assert first.etime <= second.stime
     assert second.etime == 0
     assert accounts.vm(vm).last_seq == 1
+
+
+def test_vm_that_moved_to_another_host_has_a_stay_on_each(
+    site: Site, daemons: Daemons, accounts: Accounts
+) -> None:
+    with site.engine.begin() as c:
+        c.execute(insert(m.VMProfile).values(
+            id=7, profilename="esx", imageid=2, datastorepath="ds1"))  # fmt: skip
+        for vmhost, computer in ((70, 9), (71, 8)):
+            c.execute(insert(m.VMHost).values(id=vmhost, computerid=computer, vmprofileid=7))
+    site.execute("UPDATE computer SET vmhostid = 70 WHERE id = 1")
+    daemons.start()
+    request, vm = used(site, daemons)
+    site.execute("UPDATE computer SET vmhostid = 71 WHERE id = 1")
+
+    site.set_state(request, "reinstall", "inuse")
+
+    eventually(lambda: [stay.hid for stay in accounts.stays(vm)] == [9, 8])
+    eventually(lambda: accounts.state(vm) == RUNNING)
+    first, second = accounts.stays(vm)
+    assert (first.reason, second.host_name) == (Reason.STOP_RESUME, "vm8.example.org")
+    assert 0 < first.retime <= first.etime <= second.stime
 
 
 def test_checkpoint_stops_and_resumes(site: Site, daemons: Daemons, accounts: Accounts) -> None:

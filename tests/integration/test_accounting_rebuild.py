@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from tests.accounts import Accounts
+from tests.backends import lax_session, session_in_utc
 from tests.daemon import Daemon
 from tests.site import IMAGE, REVISION, USER, Site
 from vcld.accounting.codes import FIRST_REBUILT, LAST_SECOND, Reason, VmState
 from vcld.accounting.rebuild import Rebuilt, rebuild
-from vcld.errors import SchemaError
+from vcld.errors import SchemaError, StoreRefusedError
 from vcld.schema import models as m
+from vcld.schema.engine import Connection, Database, make_engine
 
+BACKENDS = ("mariadb", "sqlite")
 EIGHT = 1_767_254_400  # 2026-01-01 08:00 UTC
 
 
@@ -28,8 +34,7 @@ def log(
     image: int = IMAGE,
 ) -> int:
     """A request that is over, as the web site and a Perl daemon left it; its sublog id."""
-    with site.engine.begin() as c:
-        c.exec_driver_sql("SET time_zone = '+00:00', foreign_key_checks = 0")
+    with lax_session(site.engine) as c:
         kept = c.execute(
             sa.insert(m.Log).values(
                 userid=user, start=sa.text(f"'{start}'"), finalend=sa.text(f"'{finalend}'"),
@@ -45,17 +50,12 @@ def log(
             )
         ).inserted_primary_key  # fmt: skip
         assert made is not None
-        c.exec_driver_sql("SET time_zone = DEFAULT, foreign_key_checks = 1")
         return int(made[0])
 
 
 def again(accounts: Accounts) -> Rebuilt:
-    with accounts.engine.begin() as c:
-        c.exec_driver_sql("SET time_zone = '+00:00'")
-        try:
-            return rebuild(c, accounts.tables)
-        finally:
-            c.exec_driver_sql("SET time_zone = DEFAULT")
+    with session_in_utc(accounts.engine) as c:
+        return rebuild(lambda work: work(c), accounts.tables)
 
 
 def test_request_that_is_over_becomes_a_vm_that_says_so(site: Site, accounts: Accounts) -> None:
@@ -128,14 +128,7 @@ def test_ending_gives_the_reason(
 def test_odd_times_are_put_in_order(
     site: Site, accounts: Accounts, start: str, loaded: str | None, finalend: str
 ) -> None:
-    with site.engine.begin() as c:
-        mode = c.exec_driver_sql("SELECT @@GLOBAL.sql_mode").scalar()
-        c.exec_driver_sql("SET SESSION sql_mode = ''")
-    try:
-        id_ = log(site, start, loaded, finalend, "timeout")
-    finally:
-        with site.engine.begin() as c:
-            c.exec_driver_sql(f"SET SESSION sql_mode = '{mode}'")
+    id_ = log(site, start, loaded, finalend, "timeout")
 
     again(accounts)
 
@@ -177,7 +170,7 @@ def test_requests_that_live_or_were_recorded_are_left_out(site: Site, accounts: 
     site.execute(f"UPDATE request SET logid = {logs[lives]} WHERE id = {request}")
     accounts.put_base()
     accounts.put(
-        5, state=7, etime=0, template=f"<TEMPLATE><LOG_ID>{logs[recorded]}</LOG_ID></TEMPLATE>"
+        5, state=7, etime=10, template=f"<TEMPLATE><LOG_ID>{logs[recorded]}</LOG_ID></TEMPLATE>"
     )
 
     assert again(accounts).added == 0
@@ -187,15 +180,56 @@ def test_numbers_that_do_not_fit_are_refused_before_anything_is_written(
     site: Site, accounts: Accounts
 ) -> None:
     log(site, "2026-01-01 08:00:00", None, "2026-01-01 09:00:00", "EOR")
-    log(site, "2026-01-01 08:00:00", None, "2026-01-01 09:00:00", "EOR")
-    site.execute(f"UPDATE sublog SET id = {LAST_SECOND} ORDER BY id DESC LIMIT 1")
+    second = log(site, "2026-01-01 08:00:00", None, "2026-01-01 09:00:00", "EOR")
+    site.execute(f"UPDATE sublog SET id = {LAST_SECOND} WHERE id = {second}")
 
     with pytest.raises(SchemaError, match=r"vm_pool\.oid"):
         again(accounts)
 
     assert accounts.rows("vm_pool") == []
     site.execute("DELETE FROM sublog")
-    site.execute("ALTER TABLE sublog AUTO_INCREMENT = 1")
+    if site.engine.dialect.name != "sqlite":
+        site.execute("ALTER TABLE sublog AUTO_INCREMENT = 1")
+
+
+def test_two_rebuilds_at_once_add_each_vm_once(
+    site: Site, accounts: Accounts, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vcld.accounting.rebuild.BATCH", 2)
+    for _ in range(7):
+        log(site, "2026-01-01 08:00:00", None, "2026-01-01 09:00:00", "EOR")
+    database, other = Database(site.engine), Database(make_engine(database_url))
+    runs = 0
+
+    def run(work: Callable[[Connection], Rebuilt]) -> Rebuilt:
+        nonlocal runs
+        runs += 1
+        if runs == 3:  # the other is quicker while we are at it
+            assert rebuild(other.run, accounts.tables).added == 5
+        return database.run(work)
+
+    done = rebuild(run, accounts.tables)
+
+    other.engine.dispose()
+    assert (done.added, done.present) == (2, 5)
+    assert len(accounts.rows("vm_pool")) == 7
+
+
+def test_row_that_somebody_adds_in_the_same_moment_is_no_failure(
+    site: Site, accounts: Accounts
+) -> None:
+    log(site, "2026-01-01 08:00:00", None, "2026-01-01 09:00:00", "EOR")
+    database, tries = Database(site.engine), 0
+
+    def run(work: Callable[[Connection], Rebuilt]) -> Rebuilt:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            refused = IntegrityError("INSERT", {}, Exception(1062))
+            raise StoreRefusedError("duplicate entry") from refused
+        return database.run(work)
+
+    assert rebuild(run, accounts.tables).added == 1
 
 
 def test_command_says_what_it_added(site: Site, accounts: Accounts, database_url: str) -> None:

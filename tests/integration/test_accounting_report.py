@@ -17,10 +17,12 @@ from vcld.accounting.install import install
 from vcld.accounting.report import Line, report
 from vcld.accounting.tables import tables_in
 from vcld.accounting.window import Window, window_of
-from vcld.errors import ConfigError
+from vcld.errors import UsageError
 from vcld.schema.engine import Database, make_engine
 
 DAY = 86400
+
+BACKENDS = ("mariadb", "sqlite")
 
 
 @pytest.fixture
@@ -166,8 +168,52 @@ def test_window_from_one_time_to_another_is_utc() -> None:
 
 @pytest.mark.parametrize("wrong", ["yesterday", "2026-13-01", ""])
 def test_time_that_cannot_be_read_is_refused(wrong: str) -> None:
-    with pytest.raises(ConfigError, match=r"no time|before it begins"):
+    with pytest.raises(UsageError, match=r"no time|before it begins"):
         window_of(0, begin=wrong or "2026-01-01")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("-d", "0"), "above 0"),
+        (("-m", "-3"), "above 0"),
+        (("-d", "1", "--from", "2026-01-01"), "give one"),
+        (("--from", "2026-01-02", "--to", "2026-01-02"), "before it begins"),
+        (("--from", ""), "is no time"),
+        (("--to", "9999-12-31T23:59:59-14:00"), "years from 1970"),
+        (("--from", "0001-01-01T00:00+14:00"), "years from 1970"),
+    ],
+)
+def test_window_that_makes_no_sense_ends_with_2(
+    site: Site, books: Accounts, database_url: str, arguments: tuple[str, ...], told: str
+) -> None:
+    done = Daemon(site, database_url).command("accounting", "report", *arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_window_that_would_begin_before_1970_begins_there() -> None:
+    for long in ({"months": 99_999}, {"days": 10**12}, {"weeks": 10**9, "months": 5}):
+        assert window_of(1_769_817_600, **long).start == 0  # type: ignore[arg-type]
+
+
+def test_name_with_control_characters_does_not_reach_a_terminal_raw(
+    site: Site, books: Accounts, database_url: str
+) -> None:
+    with books.engine.begin() as c:
+        c.execute(books.tables.user_pool.update().values(user_name='=ev\x1bil,"\n&é'))
+    books.put(1, stay(1000, 1010, 1040, 1040, 9000, etime=9000))
+    window = ("--from", "1970-01-01", "--to", "1970-01-02")
+    vcld = Daemon(site, database_url)
+
+    for form in ((), ("--csv",), ("--json",)):
+        told = vcld.command("accounting", "report", *form, *window).stdout
+        assert "\x1b" not in told
+        assert "ev" in told
+    told = vcld.command("accounting", "records", "--site", "S", *window).stdout
+    assert 'LocalUserId: =evil," &é\n' in told
 
 
 def test_command_prints_a_table_csv_and_json(

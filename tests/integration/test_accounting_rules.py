@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Connection
 
 from tests.accounts import Accounts
+from tests.backends import clock_at
 from tests.lives import Life
 from tests.site import Site
 from vcld.accounting.codes import VmState
 from vcld.accounting.recorder import LOADS, RUNS, Recorder, find_recorder
 from vcld.states.table import STATES
 
+BACKENDS = ("mariadb", "sqlite")
 HANDLED = sorted(state for state, row in STATES.items() if row.handler)
 PATHS = [
     (state, outcome)
@@ -61,10 +63,8 @@ def live(site: Site, recorder: Recorder, start: str, computers: int = 1) -> Life
 
 def at_home(accounts: Accounts, work: Callable[[Connection], None], seconds: float = 0) -> None:
     """Do it in a transaction, so long after 2026 began by the database's clock."""
-    with accounts.engine.begin() as c:
-        c.exec_driver_sql(f"SET TIMESTAMP = {1_767_225_600 + seconds}")
+    with accounts.engine.begin() as c, clock_at(c, 1_767_225_600 + seconds):
         work(c)
-        c.exec_driver_sql("SET TIMESTAMP = DEFAULT")
 
 
 @pytest.mark.parametrize(("state", "outcome"), PATHS, ids=str)

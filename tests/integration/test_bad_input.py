@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from tests.daemon import Daemon, Daemons, eventually
+from tests.mariadb import Server
 from tests.site import Site
 
 #: What is missing → how an operator who breaks foreign keys by hand would make it so.
@@ -175,3 +176,37 @@ def test_clocks_that_agree_are_not_warned_of(site: Site, daemons: Daemons) -> No
     goes_on(site, daemon)
 
     assert not daemon.events("this machine's clock differs from the database's: set the time")
+
+
+def test_claim_of_a_request_whose_row_alone_is_gone_is_forgotten(
+    site: Site, daemons: Daemons
+) -> None:
+    request = site.ask("new", 1)
+    daemon = daemons.start()
+    eventually(lambda: [claim.phase for claim in site.claims()] == ["waiting"], daemon.describe)
+
+    with site.engine.begin() as c:
+        c.exec_driver_sql("SET foreign_key_checks = 0")
+        c.exec_driver_sql(f"DELETE FROM request WHERE id = {request}")
+
+    eventually(lambda: site.claims() == [], daemon.describe)
+    goes_on(site, daemon)
+
+
+def test_database_user_that_may_only_read_is_refused_with_the_remedy(
+    site: Site, daemons: Daemons, mariadb: Server, database_url: str
+) -> None:
+    url = make_url(database_url)
+    mariadb.query("CREATE OR REPLACE USER vcld_reader@'%' IDENTIFIED BY 'r'")
+    mariadb.query(f"GRANT SELECT ON `{url.database}`.* TO vcld_reader@'%'")
+    daemons.url = url.set(username="vcld_reader", password="r").render_as_string(False)
+    daemon = daemons.make().start(wait=False)
+    assert daemon.process is not None
+
+    assert daemon.process.wait(30) == 78
+
+    mariadb.query("DROP USER vcld_reader@'%'")
+    (line,) = (daemon.folder / "vcld.err").read_text().strip().splitlines()
+    assert "denied" in line
+    assert "vcld db check" in line
+    assert daemon.events("the database refuses what the daemon needs")

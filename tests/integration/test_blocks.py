@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy.engine import Engine
 
@@ -176,3 +177,42 @@ def test_fault_28_preload_that_is_cancelled_frees_its_computer(
 
     eventually(lambda: site.claims() == [], daemon.describe, limit_seconds=10)
     eventually(lambda: site.computer(1) == "available", daemon.describe)
+
+
+def test_expired_allocation_keeps_no_computer(
+    site: Site, daemons: Daemons, web: FakeWebSite
+) -> None:
+    block, time_ = allocate(site, starts=-7200, ends=-300, expires=-300)
+    site.execute(
+        "INSERT INTO blockComputers (blockTimeid, computerid, imageid, reloadrequestid)"
+        f" VALUES ({time_}, 1, 3, 0)"
+    )
+
+    daemon = start(daemons, web)
+
+    status = f"SELECT status FROM blockRequest WHERE id = {block}"
+    eventually(lambda: site.scalar(status) == "completed", daemon.describe)
+    assert site.scalar("SELECT COUNT(*) FROM blockComputers") == 0
+    assert site.scalar("SELECT COUNT(*) FROM blockTimes") == 0
+
+
+def test_stopping_daemon_hands_a_block_back_at_once(
+    site: Site, daemons: Daemons, web: FakeWebSite
+) -> None:
+    web.answer = {"status": "warning", "allocated": 1, "errormsg": "", "warningmsg": "few"}
+    block, time_ = allocate(site)
+    daemon = start(daemons, web, shutdown_grace=3)
+    title = f"{daemon.title} {block}:{time_} 'course'"
+    eventually(lambda: has_process(title), daemon.describe)
+
+    assert daemon.stop() == 0
+
+    assert site.scalar("SELECT processing FROM blockRequest") == 0
+    assert not has_process(title)
+
+
+def has_process(title: str) -> bool:
+    return any(
+        title in " ".join(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["cmdline"])
+    )

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
 from typing import Any
 
 import pytest
 import structlog
 
+from tests.daemon import eventually
 from tests.site import Site
+from vcld import clock, processes
 from vcld.config import Settings
 from vcld.schema.engine import Database
-from vcld.snapshot import ManagementNode
 from vcld.store import candidates, claims, nodes, requests
+from vcld.store.look import Finding, Found, Look
 from vcld.supervisor import custody
 from vcld.supervisor.children import Children
 from vcld.supervisor.custody import Custody
+from vcld.supervisor.problems import Problems
 from vcld.supervisor.wakeup import Wakeup
+from vcld.supervisor.warming import NOBODY
+
+
+def make_custody(site: Site) -> Custody:
+    database = Database(site.engine)
+    node = database.run(lambda c: nodes.get_node(c, "node1.example.org"))
+    log = structlog.get_logger()
+    return Custody(
+        settings=Settings(fqdn="node1.example.org"),
+        database=database,
+        node=node,
+        daemon="ours",
+        children=Children(Wakeup().selector),
+        problems=Problems(Settings(), database, node, log),
+        log=log,
+    )
 
 
 class Scene:
@@ -27,15 +48,7 @@ class Scene:
         self.request = site.ask(state, 1, laststate="inuse")
         rows = self._run(candidates.load_candidates, site.catalog, 1, [self.request])
         self._run(claims.claim, site.catalog, 1, "gone", rows)
-        self.node: ManagementNode = self._run(nodes.get_node, "node1.example.org")
-        self.custody = Custody(
-            settings=Settings(fqdn="node1.example.org"),
-            database=self.database,
-            node=self.node,
-            daemon="ours",
-            children=Children(Wakeup().selector),
-            log=structlog.get_logger(),
-        )
+        self.custody = make_custody(site)
         self.custody.inherit()
 
     def _run(self, work: Any, *args: Any) -> Any:
@@ -80,3 +93,80 @@ def test_recovery_that_fails_oddly_does_not_end_the_daemon(
     scene.custody.recover(site.catalog)
     assert site.claims() == []
     assert site.pair(scene.request) == "maintenance/image"
+
+
+class Perl:
+    """A Perl daemon's worker, as its rows and its process title show it."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.request = site.ask("pending", 1, laststate="new")
+        (self.reservation,) = site.reservations(self.request)
+        self.custody = make_custody(site)
+        self.found = [Found(Finding.STRAY, self.request, self.reservation)]
+
+    def look(self) -> str:
+        self.custody.watch(NOTHING, self.found, self.site.catalog)
+        return self.site.pair(self.request)
+
+    def log(self, age_seconds: int) -> None:
+        self.site.execute(
+            "INSERT INTO computerloadlog (reservationid, computerid, loadstateid, timestamp)"
+            f" SELECT {self.reservation}, 1, id, NOW() - INTERVAL {age_seconds} SECOND"
+            " FROM computerloadstate WHERE loadstatename = 'begin'"
+        )
+
+
+NOTHING = Look(
+    checkininterval_seconds=1, is_ours=True, messages_need_validating=False, blocks_due=False,
+    nodes_silent=False, running_claims=0, found=(),
+)  # fmt: skip
+
+
+@pytest.fixture
+def perl(site: Site, monkeypatch: pytest.MonkeyPatch) -> Perl:
+    """With the minute of patience over at once."""
+    monkeypatch.setattr(clock, "monotonic", itertools.count(1000, 61).__next__)
+    return Perl(site)
+
+
+def test_request_that_a_dead_perl_worker_left_pending_is_processed_again(perl: Perl) -> None:
+    perl.log(age_seconds=300)
+
+    assert perl.look() == "pending/new"
+    assert perl.look() == "new/new"
+
+
+def test_request_is_left_to_a_perl_worker_whose_log_moves(perl: Perl) -> None:
+    perl.log(age_seconds=20)
+
+    assert {perl.look() for _ in range(3)} == {"pending/new"}
+
+
+def test_request_is_left_to_a_perl_worker_that_lives_here(perl: Perl) -> None:
+    perl.log(age_seconds=3000)
+    title = f"vcld '|4242|{perl.request}|{perl.reservation}|new|' vm1 first ada"
+    worker = subprocess.Popen(["bash", "-c", f'exec -a "{title}" sleep 60'])
+    try:
+        eventually(lambda: any(title in line for line in processes.titles()))
+        assert {perl.look() for _ in range(3)} == {"pending/new"}
+    finally:
+        worker.kill()
+        worker.wait()
+    assert perl.look() == "new/new"
+
+
+def test_worker_is_adopted_once_however_often_the_start_is_tried() -> None:
+    wakeup = Wakeup()
+    children = Children(wakeup.selector)
+    worker = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    process = processes.ProcessId(worker.pid, processes.started_at(worker.pid) or 0)
+
+    assert children.adopt(process, NOBODY)
+    assert children.adopt(process, NOBODY)
+    watched = len(wakeup.selector.get_map())
+    worker.kill()
+    worker.wait()
+
+    assert len(children.reap()) == 1
+    assert len(wakeup.selector.get_map()) == watched - 1

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 
 import pytest
 
+from tests.claimants import ask_for_many, race
 from tests.daemon import Daemons, eventually
 from tests.site import Site
 from tests.steps import drive, prepare, set_up, step_names
-from vcld.schema.engine import Database, make_engine
-from vcld.store import candidates, claims
-from vcld.store.catalog import load_catalog
-from vcld.store.grips import ClaimLostError
 
 
 def test_steps_are_found_in_every_handler() -> None:
@@ -229,16 +224,18 @@ def test_fault_25_future_reservation_moved_to_now_is_processed(
     eventually(lambda: site.computer(1) == "reserved", daemon.describe)
 
 
+@pytest.mark.parametrize("broken", [1, 2], ids=["parent", "child"])
 def test_fault_26_cluster_fails_when_one_of_its_computers_does(
-    site: Site, daemons: Daemons
+    site: Site, daemons: Daemons, broken: int
 ) -> None:
-    site.write_script(rules=[{"step": "startvm", "computer": "vm2", "error": "LoadTimeoutError"}])
+    rule = {"step": "startvm", "computer": f"vm{broken}", "error": "LoadTimeoutError"}
+    site.write_script(rules=[rule])
     daemon = daemons.start()
 
     request = site.ask("new", 1, 2, 3)
 
     eventually(lambda: site.pair(request) == "failed/new", daemon.describe)
-    wanted = ["available", "failed", "available"]
+    wanted = ["failed" if n == broken else "available" for n in (1, 2, 3)]
     eventually(lambda: [site.computer(n) for n in (1, 2, 3)] == wanted, daemon.describe)
 
 
@@ -270,54 +267,15 @@ def test_request_edited_by_hand_during_the_work_is_not_overwritten(
     eventually(lambda: site.claims() == [])
 
 
-def _race(url: str, numbers: list[int], results: multiprocessing.Queue[list[int]]) -> None:
-    engine = make_engine(url)
-    database = Database(engine, patience_seconds=60)
-    catalog = database.run(load_catalog)
-    won = []
-    for number in numbers:
-        try:
-            rows = database.run(lambda c, n=number: candidates.load_candidates(c, catalog, 1, [n]))  # type: ignore[misc]
-            due = [row for row in rows if row.claim is None and row.state == "new"]
-            if due:
-                database.run(lambda c, d=due: claims.claim(c, catalog, 1, str(os.getpid()), d))  # type: ignore[misc]
-                won.append(number)
-        except ClaimLostError:
-            continue
-    results.put(won)
-    engine.dispose()
-
-
 def test_fault_19_racing_claims_have_exactly_one_owner_each(site: Site, database_url: str) -> None:
     """2,500 requests, four claimers that all want each: 10,000 races."""
-    count = 2500
-    state = site.catalog.state_id("new")
-    site.execute(
-        "INSERT INTO request (stateid, laststateid, userid, start, end, daterequested)"
-        f" SELECT {state}, {state}, 101, NOW(), NOW() + INTERVAL 1 HOUR, NOW()"
-        f" FROM seq_1_to_{count}"
-    )
-    site.execute(
-        "INSERT INTO reservation (requestid, computerid, imageid, imagerevisionid,"
-        " managementnodeid, lastcheck) SELECT id, 1, 2, 21, 1, NULL FROM request"
-    )
-    first = site.scalar("SELECT MIN(id) FROM request")
-    numbers = list(range(first, first + count))
-    context = multiprocessing.get_context("spawn")
-    results: multiprocessing.Queue[list[int]] = context.Queue()
-    racers = [
-        context.Process(target=_race, args=(database_url, numbers, results)) for _ in range(4)
-    ]
+    numbers = ask_for_many(site, 2500)
 
-    for racer in racers:
-        racer.start()
-    won = [number for _ in racers for number in results.get(timeout=150)]
-    for racer in racers:
-        racer.join(10)
+    won = race([database_url] * 4, numbers)
 
-    assert sorted(won) == numbers
+    assert sorted(number for each in won for number in each) == numbers
     begins = site.scalar(
         "SELECT COUNT(*) FROM computerloadlog l JOIN computerloadstate s ON s.id = l.loadstateid"
         " WHERE s.loadstatename = 'begin'"
     )
-    assert begins == count
+    assert begins == len(numbers)

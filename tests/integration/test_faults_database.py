@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -63,6 +65,30 @@ def test_fault_14_outage_during_loop_and_load_loses_nothing(
     site.execute(f"UPDATE request SET start = NOW() WHERE id = {sleeping}")
     eventually(lambda: site.computer(2) == "reserved", daemon.describe)
     assert daemon.events("the database is back")
+
+
+def test_fault_14_systemd_hears_that_the_daemon_lives_while_the_database_is_away(
+    site: Site, daemons: Daemons, restartable: Server
+) -> None:
+    """Its watchdog would end a daemon that only waits."""
+    address = str(site.folder / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(20)
+        daemon = daemons.make()
+        daemon.environ["NOTIFY_SOCKET"] = address
+        daemon.start()
+        site.engine.dispose()
+        restartable.kill()
+        eventually(lambda: daemon.events("the database is away, waiting for it"), daemon.describe)
+        systemd.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while systemd.recv(4096):
+                pass  # what it said before
+        systemd.settimeout(20)
+
+        assert [systemd.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+        restartable.start()
 
 
 def test_fault_15_database_gone_at_the_very_last_write_of_a_worker(

@@ -50,6 +50,27 @@ def test_cluster_over_two_nodes_is_one_session(two_nodes: Site, database_url: st
         eventually(lambda: two_nodes.computer(2) == "inuse", describe)
 
 
+def test_fault_26_child_that_never_begins_fails_the_cluster_within_the_limit(
+    two_nodes: Site, database_url: str
+) -> None:
+    """Its management node has never had a daemon, so that nobody takes over either."""
+    site = two_nodes
+    with daemons_for(site, database_url) as daemons:
+        daemon = daemons.start(cluster_begin_timeout=2)
+        site.execute("DELETE FROM resourcemap")
+        request = site.ask("new", 1, 2)
+        site.execute("UPDATE reservation SET managementnodeid = 2 WHERE computerid = 2")
+
+        eventually(lambda: site.pair(request) == "failed/new", daemon.describe)
+
+        assert (
+            "not all reservations of the cluster began within 2 s"
+            in dict((name, text) for name, text in site.load_log(request))["failed"]
+        )
+        assert [site.computer(n) for n in (1, 2)] == ["available", "available"]
+        assert site.claims() == []
+
+
 def test_fault_07_stopped_daemon_is_fenced_off_and_its_worker_does_no_double_work(
     two_nodes: Site, database_url: str
 ) -> None:

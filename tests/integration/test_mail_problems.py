@@ -56,3 +56,33 @@ def test_session_in_trouble_is_mailed_once(
     eventually(lambda: len(daemon.events("work ended", request_id=request)) == 2, daemon.describe)
     eventually(lambda: not daemon.workers(), daemon.describe)
     assert len(problems(office)) == 1
+
+
+def test_request_whose_workers_died_too_often_is_mailed(
+    site: Site, daemons: Daemons, office: PostOffice
+) -> None:
+    site.write_script(rules=[{"step": "new:load", "signal": "KILL"}])
+    daemon = daemons.start(smtp_server="127.0.0.1", smtp_port=office.port, max_attempts=1)
+
+    request = site.ask("new", 1)
+
+    eventually(lambda: problems(office), daemon.describe)
+    (subject,) = problems(office)
+    assert f"node1|{request}:" in subject
+    assert "was killed by SIGKILL" in str(office.mail().get_content())
+    assert daemon.stop() == 0
+
+
+def test_request_with_broken_rows_is_mailed(
+    site: Site, daemons: Daemons, office: PostOffice
+) -> None:
+    request = site.ask("new", 1)
+    with site.engine.begin() as c:
+        c.exec_driver_sql("SET foreign_key_checks = 0")
+        c.exec_driver_sql("UPDATE reservation SET imagerevisionid = 999")
+
+    daemon = daemons.start(smtp_server="127.0.0.1", smtp_port=office.port)
+
+    eventually(lambda: problems(office), daemon.describe)
+    assert problems(office) == [f"PROBLEM -- node1|{request}|new"]
+    assert "the image revision 999 has no row" in str(office.mail().get_content())

@@ -11,7 +11,12 @@ from vcld.states.outcome import Outcome
 
 
 def decide(state: str, blame: Blame = Blame.COMPUTER, **facts: object) -> Outcome:
-    values: dict[str, object] = {"computerid": 1, "computer_state": "reloading", "seconds_left": 60}
+    values: dict[str, object] = {
+        "requestid": 1,
+        "computerid": 1,
+        "computer_state": "reloading",
+        "seconds_left": 60,
+    }
     situation = Situation(state=state, **{**values, **facts})  # type: ignore[arg-type]
     return failure.decide(situation, "the disk is full", blame)
 

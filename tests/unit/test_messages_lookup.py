@@ -12,7 +12,7 @@ import yaml
 from tests.samples import make_reservation
 from vcld.messages.lookup import find_admin_message, find_user_message, parse
 from vcld.messages.render import render
-from vcld.messages.site_yaml import dump_fields, parse_fields
+from vcld.site_yaml import dump_fields, parse_fields
 
 SEED = json.loads((Path(__file__).parents[1] / "data" / "vcl-seed-rows.json").read_text())
 KEYS = [row["name"] for row in SEED["variable"] if "message|" in row["name"]]

@@ -109,6 +109,16 @@ def test_level_and_log_file_change_at_once(site: Site) -> None:
     assert site.log.text == ""
 
 
+def test_log_that_cannot_be_written_is_refused_and_the_old_one_goes_on(site: Site) -> None:
+    folder = site.path.with_name("no-such-folder")
+    site.path.write_text(f"fqdn=n1.example.org\nlockerwrtuser=vcl\nlog={folder / 'vcld.log'}\n")
+
+    assert reread(site.running, site.shell) is None
+
+    (line,) = site.log.lines
+    assert "cannot be written" in line["problems"][0]
+
+
 def test_file_that_is_gone_changes_nothing(site: Site) -> None:
     site.path.unlink()
 

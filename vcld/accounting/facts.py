@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 from vcld.accounting.tables import fitting
 from vcld.provisioning.interface import Placement, default_placement
@@ -78,12 +78,22 @@ def safe(text: str) -> str:
     return escape(_NO_XML.sub("", text), {'"': "&quot;", "'": "&apos;"})
 
 
+def plain_name(text: str | None) -> str:
+    """A name that was made safe for XML, as people read it."""
+    return unescape(text or "", {"&quot;": '"', "&apos;": "'"})
+
+
 def template(pairs: Iterable[tuple[str, object]]) -> str:
     """The XML of a template; what is None is left out."""
     elements = (
         f"<{name}>{safe(str(value))}</{name}>" for name, value in pairs if value is not None
     )
     return f"<TEMPLATE>{''.join(elements)}</TEMPLATE>"
+
+
+def allocation(cores: int, ram_mib: int) -> tuple[tuple[str, int], ...]:
+    """What the VM was given, for its template: ``vm_pool`` may come to hold what it uses."""
+    return (("ALLOCATED_CPU", cores), ("ALLOCATED_MEMORY", ram_mib))
 
 
 def _template(reservation: Reservation) -> str:
@@ -102,6 +112,7 @@ def _template(reservation: Reservation) -> str:
             ("COMPUTER_ID", reservation.computer.id),
             ("CPU", image.minprocnumber),
             ("MEMORY", image.minram_mib),
+            *allocation(reservation.computer.procnumber, reservation.computer.ram_mib),
             ("OWNER", full_name(request.user.unityid, request.user.affiliation.name)),
             ("CLUSTER_PARENT", parent),
             ("SERVER_REQUEST", request.server.name if request.server else None),

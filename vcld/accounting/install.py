@@ -34,13 +34,9 @@ def install(database: Database, schema: str) -> Installation:
     """
     check_clock()
     tables = tables_in(schema)
-    if schema and database.engine.dialect.name == "sqlite":
-        raise ConfigError(
-            "accounting_database: an embedded database holds its accounting itself; leave the key"
-            " empty, and copy the tables with 'vcld accounting copy'"
-        )
 
     def work(connection: Connection) -> Installation:
+        _check_place(connection, schema)
         if schema:
             connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
         present = _present(connection, tables)
@@ -69,7 +65,12 @@ def check_clock() -> None:
 
 
 def find_installed(connection: Connection, schema: str) -> Tables | None:
-    """The tables, if all of them are there."""
+    """The tables, if all of them are there.
+
+    Raises:
+        ConfigError: the embedded database has no schemas beside it.
+    """
+    _check_place(connection, schema)
     tables = tables_in(schema)
     return tables if len(_present(connection, tables)) == len(tables.all) else None
 
@@ -79,6 +80,7 @@ def get_installed(connection: Connection, schema: str) -> Tables:
 
     Raises:
         SchemaError: they are not there.
+        ConfigError: the embedded database has no schemas beside it.
     """
     tables = find_installed(connection, schema)
     if tables is None:
@@ -87,6 +89,14 @@ def get_installed(connection: Connection, schema: str) -> Tables:
             f"{where} holds no accounting tables; make them with 'vcld accounting install'"
         )
     return tables
+
+
+def _check_place(connection: Connection, schema: str) -> None:
+    if schema and connection.dialect.name == "sqlite":
+        raise ConfigError(
+            "accounting_database: an embedded database holds its accounting itself; leave the key"
+            " empty, and copy the tables with 'vcld accounting copy'"
+        )
 
 
 def _present(connection: Connection, tables: Tables) -> set[str]:

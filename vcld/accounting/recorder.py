@@ -22,8 +22,11 @@ from vcld.accounting.hosts import load_host_ids
 from vcld.accounting.install import find_installed
 from vcld.accounting.keeping import Kept, keep
 from vcld.accounting.ledger import Ledger
+from vcld.accounting.managed import ProbeFinder
+from vcld.accounting.probes import probe_hosts
+from vcld.config import Settings
 from vcld.provisioning.interface import Placement
-from vcld.schema.engine import is_conflict, is_outage
+from vcld.schema.engine import Database, is_conflict, is_outage
 from vcld.snapshot import Reservation
 from vcld.store.grips import Grip
 
@@ -160,28 +163,34 @@ class Recorder:
         ids = sorted(reservationids)
         self._record(lambda ledger: ledger.mark(connection, ids, Reason.CANCEL))
 
-    def keep(
-        self,
-        connection: Connection,
-        managementnodeid: int,
-        silent_after_seconds: float,
-        last: Kept | None,
-    ) -> Kept | None:
-        """Bring hosts and VMs up to date; ``last`` is what the last call returned."""
-        kept = last
+    def keep(self, connection: Connection, managementnodeid: int, **facts: Any) -> Kept | None:
+        """Bring hosts and VMs up to date; parameters and result are those of ``keeping.keep``.
+
+        What was refused leaves the result of the last call.
+        """
+        kept: Kept | None = facts["last"]
 
         def write(ledger: Ledger) -> None:
             nonlocal kept
-            kept = keep(
-                connection,
-                ledger.tables,
-                managementnodeid,
-                silent_after_seconds=silent_after_seconds,
-                last=last,
-            )
+            kept = keep(connection, ledger.tables, managementnodeid, **facts)
 
         self._record(write)
         return kept
+
+    def probe(
+        self,
+        database: Database,
+        settings: Settings,
+        hostids: Collection[int],
+        find_probe: ProbeFinder,
+    ) -> None:
+        """Have hosts measured, and keep what they say; takes as long as the slowest.
+
+        Raises:
+            StoreError: the database is away or refuses.
+        """
+        if self._ledger is not None and self.is_on:
+            probe_hosts(database, self._ledger.tables, settings, hostids, find_probe, self._log)
 
     def rehearse(self, connection: Connection) -> None:
         """Run every statement for a VM that does not exist; the caller rolls back."""

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from vcld.accounting.codes import LcmState, Reason, VmState
-from vcld.accounting.facts import HostFacts, full_name, safe
+from vcld.accounting.codes import ENDED, LcmState, Reason, VmState
+from vcld.accounting.facts import HostFacts, full_name, plain_name, safe
 from vcld.accounting.hosts import add_host
 from vcld.accounting.shares import write_share
 from vcld.accounting.sqlfacts import latest
@@ -56,6 +56,20 @@ def _close(connection: Connection, t: Tables, row: Row, end: int | None) -> bool
 def _set_last_seq(connection: Connection, t: Tables, row: Row) -> bool:
     vm = t.vm_pool
     connection.execute(sa.update(vm).where(vm.c.oid == row["oid"]).values(last_seq=row["found"]))
+    return True
+
+
+def _set_vm_end(connection: Connection, t: Tables, row: Row) -> bool:
+    """A VM ended with its last stay, or when it was last heard of; one that lives has no end."""
+    vm, stay = t.vm_pool, t.history.c
+    end = 0
+    if row["state"] in ENDED:
+        last = sa.select(sa.func.max(stay.etime)).where(stay.vid == row["oid"])
+        last_poll = sa.select(vm.c.last_poll).where(vm.c.oid == row["oid"])
+        end = connection.scalar(last) or connection.scalar(last_poll) or 0
+        if end <= 0:
+            return False
+    connection.execute(sa.update(vm).where(vm.c.oid == row["oid"]).values(etime=end))
     return True
 
 
@@ -111,14 +125,17 @@ def _add_owner(connection: Connection, t: Tables, row: Row) -> bool:
 
 def _escape_name(connection: Connection, t: Tables, row: Row) -> bool:
     vm = t.vm_pool
-    connection.execute(sa.update(vm).where(vm.c.oid == row["oid"]).values(name=safe(row["name"])))
+    # What is escaped already is not escaped again.
+    name = safe(plain_name(row["name"]))
+    connection.execute(sa.update(vm).where(vm.c.oid == row["oid"]).values(name=name))
     return True
 
 
 def _end_vanished(connection: Connection, t: Tables, row: Row) -> bool:
     """It was there when it was last heard of, and is not now: that is its end."""
     vm, stay = t.vm_pool, t.history.c
-    last_poll = connection.scalar(sa.select(vm.c.last_poll).where(vm.c.oid == row["oid"])) or 0
+    heard = sa.select(latest(vm.c.last_poll, vm.c.stime)).where(vm.c.oid == row["oid"])
+    last_poll = connection.scalar(heard) or 0
     open_stay = connection.execute(
         sa.select(stay.vid, stay.seq).where(stay.vid == row["oid"], stay.etime == 0)
     ).one_or_none()
@@ -143,6 +160,7 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType(
     {
         "open-before-last": _close_before_next,
         "last-seq": _set_last_seq,
+        "vm-etime": _set_vm_end,
         "ended-but-open": _close_with_vm,
         "run-without-end": _end_running,
         "host": _add_host,

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
-from xml.sax.saxutils import unescape
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from vcld.accounting.facts import plain_name
 from vcld.accounting.sqlfacts import element
 from vcld.accounting.tables import Tables
 from vcld.accounting.window import Window
@@ -119,8 +119,3 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "image": Group(lambda t, _: _image(t), _image_names),
     }
 )
-
-
-def plain_name(text: str | None) -> str:
-    """A name that was made safe for XML, as people read it."""
-    return unescape(text or "", {"&quot;": '"', "&apos;": "'"})

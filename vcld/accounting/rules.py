@@ -83,6 +83,13 @@ def _wrong_last_seq(t: Tables) -> Query:
     )
 
 
+def _wrong_vm_end(t: Tables) -> Query:
+    vm = t.vm_pool.c
+    ended = vm.state.in_(map(int, ENDED))
+    wrong = sa.or_(sa.and_(ended, vm.etime <= 0), sa.and_(sa.not_(ended), vm.etime != 0))
+    return sa.select(vm.oid, vm.state, vm.etime).where(wrong)
+
+
 def _done_but_open(t: Tables) -> Query:
     ended = t.vm_pool.c.state.in_(map(int, ENDED))
     return _last_stays(t).where(ended, t.history.c.etime == 0)
@@ -215,6 +222,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "last-seq", "last_seq is {last_seq}, its last stay is {found}", "vm_pool", _wrong_last_seq
     ),
+    Rule("vm-etime", "etime is {etime}, but its state is {state}", "vm_pool", _wrong_vm_end),
     Rule("ended-but-open", "the VM has ended, but etime is 0", "history", _done_but_open),
     Rule(
         "active-but-stopped",

@@ -33,12 +33,12 @@ def series(connection: Connection, tables: Tables, window: Window, steps: int) -
     stay = tables.history.c
     runs = window.runs(tables)
     until = sa.case((stay.retime > 0, stay.retime), (stay.etime > 0, stay.etime), else_=window.now)
-    came = _by_step(connection, window, step, stay.rstime, sa.func.count(), runs)
-    left = _by_step(connection, window, step, until, sa.func.count(), runs)
+    # At the begin of a step: who came at or before it has come, who left then is away.
+    came = _by_step(connection, window, step, stay.rstime + step - 1, sa.func.count(), runs)
+    left = _by_step(connection, window, step, until + step - 1, sa.func.count(), runs)
     spent = sa.func.sum(window.transfer_seconds(tables))
     transfers = window.transfers(tables)
     placed = _by_step(connection, window, step, stay.pstime, spent, transfers)
-    # At the begin of a step: who came at or before it has come, who left then is away.
     changes = [came.get(at, 0) - left.get(at, 0) for at in range(count)]
     return Series(
         start=window.start,
@@ -56,8 +56,8 @@ def _by_step(
     value: sa.ColumnElement[Any],
     which: sa.ColumnElement[bool],
 ) -> dict[int, int]:
-    """Sum by the first step that begins at or after the time; earlier ones count to the first."""
+    """Sum by the step in which the time lies; earlier ones count to the first."""
     since = latest(0, time - window.start)
-    at = ((since + (step - 1)) - (since + (step - 1)) % step).label("at")
+    at = (since - since % step).label("at")
     query = sa.select(at, value).where(which).group_by(at)
     return {int(row[0]) // step: int(row[1]) for row in connection.execute(query)}

@@ -11,9 +11,11 @@ from sqlalchemy.engine import Connection
 
 from vcld.accounting.sqlfacts import earliest, epoch, latest
 from vcld.accounting.tables import Tables
-from vcld.errors import ConfigError
+from vcld.errors import UsageError
 
 Seconds = sa.ColumnElement[int]
+#: 2999-12-31 23:59:59 UTC: far more than the columns hold, and what every calendar can say.
+LAST_TIME = 32_503_679_999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,27 +64,34 @@ class Window:
 def window_of(
     now: int,
     *,
-    days: int = 0,
-    weeks: int = 0,
-    months: int = 0,
+    days: int | None = None,
+    weeks: int | None = None,
+    months: int | None = None,
     begin: str | None = None,
     end: str | None = None,
 ) -> Window:
-    """The window that is asked for: so far back from now, or from one time to another.
+    """The window that is asked for: so far back from its end, or from one time to another.
+
+    Days, weeks and months add up; a month back is what is asked for by nothing.
 
     Raises:
-        ConfigError: a time cannot be read, or the end comes before the begin.
+        UsageError: a time cannot be read, or the window makes no sense.
     """
-    until = _parse(end) if end else now
-    if begin:
+    lengths = [length for length in (days, weeks, months) if length is not None]
+    if any(length <= 0 for length in lengths):
+        raise UsageError("-d, -w and -m say how far back: give a number above 0")
+    if begin is not None and lengths:
+        raise UsageError("the window begins at --from, or so far back (-d, -w, -m): give one")
+    until = now if end is None else _parse(end)
+    if begin is not None:
         since = _parse(begin)
-    elif days or weeks or months:
-        since = _months_before(until, months) - (days + 7 * weeks) * 86400
     else:
-        since = _months_before(until, 1)
+        back = months or 0 if lengths else 1
+        since = _months_before(until, back) - ((days or 0) + 7 * (weeks or 0)) * 86400
+    since = max(since, 0)
     if since >= until:
-        raise ConfigError(f"the window ends ({_text(until)}) before it begins ({_text(since)})")
-    return Window(start=max(since, 0), end=until, now=now)
+        raise UsageError(f"the window ends ({_text(until)}) before it begins ({_text(since)})")
+    return Window(start=since, end=until, now=now)
 
 
 def database_now(connection: Connection) -> int:
@@ -94,10 +103,13 @@ def _parse(text: str) -> int:
     try:
         when = dt.datetime.fromisoformat(text)
     except ValueError as err:
-        raise ConfigError(
+        raise UsageError(
             f"{text!r} is no time; write 2026-01-31, or 2026-01-31T13:00 (both UTC)"
         ) from err
-    return int((when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp())
+    seconds = int((when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp())
+    if not 0 <= seconds <= LAST_TIME:
+        raise UsageError(f"{text!r} is not in the years from 1970 to 2999")
+    return seconds
 
 
 def _text(seconds: int) -> str:
@@ -105,8 +117,10 @@ def _text(seconds: int) -> str:
 
 
 def _months_before(seconds: int, months: int) -> int:
-    """The same day of an earlier month, or its last one."""
+    """The same day of an earlier month, or its last one; nothing is before 1970."""
     when = dt.datetime.fromtimestamp(seconds, dt.UTC)
     year, month = divmod(when.year * 12 + when.month - 1 - months, 12)
+    if year < 1970:
+        return 0
     day = min(when.day, calendar.monthrange(year, month + 1)[1])
     return int(when.replace(year=year, month=month + 1, day=day).timestamp())

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from vcld import service
@@ -18,7 +19,7 @@ from vcld.accounting.rebuild import rebuild
 from vcld.cli import accounting_report
 from vcld.cli.output import print_json, say
 from vcld.config import Settings, address
-from vcld.errors import ConfigError, ExitCode
+from vcld.errors import ConfigError, ExitCode, StoreError, UsageError
 from vcld.schema.engine import Connection, Database, make_engine
 
 #: Limit for one statement of these commands.
@@ -97,9 +98,8 @@ def _check(options: argparse.Namespace, settings: Settings, database: Database) 
 
 
 def _rebuild(options: argparse.Namespace, settings: Settings, database: Database) -> int:
-    done = database.run(
-        lambda c: rebuild(c, get_installed(c, settings.accounting_database)),
-    )
+    tables = database.run(lambda c: get_installed(c, settings.accounting_database))
+    done = rebuild(database.run, tables)
     if options.json:
         print_json(done)
         return ExitCode.DONE
@@ -110,13 +110,38 @@ def _rebuild(options: argparse.Namespace, settings: Settings, database: Database
 
 
 def _copy(options: argparse.Namespace, settings: Settings, database: Database) -> int:
-    target = Database(make_engine(_target_url(options.target), statement_timeout_seconds=3600))
+    target = _open_target(options.target, database)
     done = database.run(lambda c: copy(c, get_installed(c, settings.accounting_database), target))
     if options.json:
         print_json(done)
     else:
         say(f"{done.added} rows added, {done.changed} changed, {done.removed} removed")
     return ExitCode.DONE
+
+
+def _open_target(target: str, source: Database) -> Database:
+    """The database of the copy.
+
+    Raises:
+        ConfigError: it cannot be used; the message names it.
+        UsageError: it is the one that is to be copied.
+    """
+    url = _target_url(target)
+    if _is_same_file(url, source.engine.url):
+        raise UsageError(f"{target} holds the accounting itself; name another file for the copy")
+    database = Database(make_engine(url, statement_timeout_seconds=LIMIT_SECONDS))
+    try:
+        database.run(lambda connection: sa.inspect(connection).get_table_names())
+    except StoreError as err:
+        raise ConfigError(f"the copy in {target} cannot be opened: {err}") from err
+    return database
+
+
+def _is_same_file(one: URL, other: URL) -> bool:
+    """True for one embedded database: reading and writing it would wait for each other."""
+    if {one.get_backend_name(), other.get_backend_name()} != {"sqlite"}:
+        return False
+    return Path(one.database or "").resolve() == Path(other.database or "").resolve()
 
 
 def _target_url(target: str) -> URL:

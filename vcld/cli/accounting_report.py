@@ -6,29 +6,33 @@ import argparse
 import csv
 import dataclasses
 import datetime as dt
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from vcld.accounting.install import get_installed
-from vcld.accounting.plot import plot
-from vcld.accounting.records import message, usage_records
+from vcld.accounting.plot import check_path, plot
+from vcld.accounting.records import check_names, json_lines, message, usage_records
 from vcld.accounting.report import GROUPS, Line, report
 from vcld.accounting.series import Series, series
 from vcld.accounting.tables import Tables
 from vcld.accounting.window import Window, database_now, window_of
-from vcld.cli.output import console, duration, print_json, table
+from vcld.cli.output import console, duration, print_json, say, table
 from vcld.config import Settings
-from vcld.errors import ExitCode
+from vcld.errors import ExitCode, UsageError
+from vcld.logs import visible
 from vcld.schema.engine import Connection, Database
+
+#: More points than a picture has pixels tell nothing more.
+MAX_STEPS = 10_000
 
 
 def add_window(parser: argparse.ArgumentParser) -> None:
     """The options that choose a window."""
-    parser.add_argument("-d", "--days", type=int, default=0, help="so many days back")
-    parser.add_argument("-w", "--weeks", type=int, default=0, help="so many weeks back")
-    parser.add_argument(
-        "-m", "--months", type=int, default=0, help="so many months back (default: 1)"
-    )
+    parser.add_argument("-d", "--days", type=int, help="so many days back")
+    parser.add_argument("-w", "--weeks", type=int, help="so many weeks back")
+    parser.add_argument("-m", "--months", type=int, help="so many months back (default: 1)")
     parser.add_argument("--from", dest="begin", metavar="TIME", help="from here, UTC")
     parser.add_argument("--to", dest="end", metavar="TIME", help="to here, UTC (default: now)")
 
@@ -67,7 +71,7 @@ def open_window(
 
     Raises:
         SchemaError: accounting is not installed.
-        ConfigError: the window makes no sense.
+        UsageError: the window makes no sense.
     """
     tables = get_installed(connection, settings.accounting_database)
     window = window_of(
@@ -97,9 +101,13 @@ def print_report(options: argparse.Namespace, settings: Settings, database: Data
 
 
 def draw_plot(options: argparse.Namespace, settings: Settings, database: Database) -> int:
+    if not 1 <= options.steps <= MAX_STEPS:
+        raise UsageError(f"--steps: a plot has 1 to {MAX_STEPS} points in time")
+    check_path(options.file)
+
     def work(connection: Connection) -> Series:
         tables, window = open_window(options, settings, connection)
-        return series(connection, tables, window, max(1, options.steps))
+        return series(connection, tables, window, options.steps)
 
     found = database.run(work)
     plot(found, options.file)
@@ -111,17 +119,24 @@ def draw_plot(options: argparse.Namespace, settings: Settings, database: Databas
 
 
 def print_records(options: argparse.Namespace, settings: Settings, database: Database) -> int:
-    def work(connection: Connection) -> list[dict[str, str | int]]:
-        tables, window = open_window(options, settings, connection)
-        return list(
-            usage_records(connection, tables, window, site=options.site, service=options.service)
-        )
+    check_names(options.site, options.service)
 
-    records = database.run(work)
-    if options.json:
-        print_json(records)
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in message(iter(records)))
+    # By way of a file: a year's records are more than memory should hold, and none are printed
+    # twice when the database is asked again.
+    with tempfile.TemporaryFile(mode="w+", encoding="utf-8", newline="") as spool:
+
+        def work(connection: Connection) -> None:
+            spool.seek(0)
+            spool.truncate()
+            tables, window = open_window(options, settings, connection)
+            records = usage_records(
+                connection, tables, window, site=options.site, service=options.service
+            )
+            spool.writelines(json_lines(records) if options.json else message(records))
+
+        database.run(work)
+        spool.seek(0)
+        shutil.copyfileobj(spool, sys.stdout)
     return ExitCode.DONE
 
 
@@ -129,7 +144,10 @@ def _print_csv(by: str, lines: list[Line]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     columns = [field.name for field in dataclasses.fields(Line)]
     writer.writerow([f"{by}_id", by, *columns[2:]])
-    writer.writerows(dataclasses.astuple(line) for line in lines)
+    # Names come from people; what they typed is data, to terminals and spreadsheets too.
+    writer.writerows(
+        (line.id, visible(line.name), *dataclasses.astuple(line)[2:]) for line in lines
+    )
 
 
 def _print_table(by: str, window: Window, lines: list[Line]) -> None:
@@ -137,8 +155,8 @@ def _print_table(by: str, window: Window, lines: list[Line]) -> None:
         (line.name, line.vms, duration(line.transfer_seconds), duration(line.running_seconds))
         for line in lines
     ]
-    title = f"{_text(window.start)} to {_text(window.end)}"
-    console().print(table(title, (by, "VMs", "transfer", "running"), rows))
+    say(f"{_text(window.start)} to {_text(window.end)}")
+    console().print(table("", (by, "VMs", "transfer", "running"), rows))
 
 
 def _text(seconds: int) -> str:

@@ -13,6 +13,7 @@ from vcld.config import Settings
 from vcld.errors import ExitCode, NotFoundError, StoreError, VcldError
 from vcld.guest import GUESTS
 from vcld.guest.interface import Guest
+from vcld.guest.simulator_script import load_script
 from vcld.provisioning import PROVISIONERS
 from vcld.provisioning.interface import Provisioner
 from vcld.schema import check as schema_check
@@ -43,6 +44,7 @@ def find_problems(settings: Settings) -> list[str]:
     problems = _unwritable(settings.pid_path.parent, "pidfile")
     if settings.log:
         problems += _unwritable(settings.log_path.parent, "log")
+    problems += _simulator(settings)
     database = service.connect(settings)
     try:
         problems += database.run(schema_check.find_problems)
@@ -74,6 +76,16 @@ def _clock(database: Database, settings: Settings) -> list[str]:
     if abs(skew) <= settings.max_clock_skew_seconds:
         return []
     return [f"this machine's clock is {duration(skew)} off the database's: set the time"]
+
+
+def _simulator(settings: Settings) -> list[str]:
+    if not settings.simulator_config:
+        return []
+    try:
+        load_script(settings.simulator_config)
+    except VcldError as err:
+        return [str(err)]
+    return []
 
 
 def _plugins(database: Database) -> list[str]:

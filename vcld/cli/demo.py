@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, _settings: Any) -> int:
+    if not 0 < options.seconds <= LONGEST_SECONDS:
+        raise VcldError(f"--seconds must be above 0 and at most {LONGEST_SECONDS:.0f}")
     folder = options.dir.resolve()
     _make_folder(folder)
     os.environ["VCLD_CONFIG"] = str(folder / MARKER)
@@ -60,7 +62,7 @@ def run(options: argparse.Namespace, _settings: Any) -> int:
             [sys.executable, "-m", "vcld", "run"], stderr=errors, stdin=subprocess.DEVNULL
         )
     try:
-        _show(site, database, daemon, min(options.seconds, LONGEST_SECONDS), quiet=options.json)
+        _show(site, database, daemon, options.seconds, quiet=options.json)
     finally:
         daemon.send_signal(signals.SIGTERM)
         try:
@@ -190,6 +192,11 @@ def _tell(folder: Path, site: Site, *, as_json: bool) -> int:
                 " → ".join(f"{state} {at:.1f}s" for at, state in path),
             )
             for id_, path in paths.items()
+        ]
+        rows += [
+            (id_, name, "waits for its start")
+            for id_, name in site.names.items()
+            if "later" in name
         ]
         out = console()
         out.print(table("What became of the requests", ("request", "what", "path"), rows))

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from vcld.schema import models as m
 from vcld.schema.engine import Connection, Database
 from vcld.schema.sqltime import after_site_now, site_now
-from vcld.store import levers, requests
+from vcld.store import durations, levers, requests
 from vcld.store.catalog import Catalog, load_catalog
 
 PEOPLE = ("ada", "grace", "edsger", "barbara", "donald", "radia", "ken", "frances")
@@ -22,6 +22,8 @@ TIMINGS = {
     "general_end_notice_first": 6,
     "general_end_notice_second": 3,
 }
+#: What earlier loads would have taken, in seconds: the bars are right from the first one on.
+EARLIER_LOADS = {"startload": 0.4, "transfervm": 2.5, "startvm": 0.4, "machinebooted": 2.0}
 HOUR = 3600
 
 
@@ -90,6 +92,8 @@ class Site:
                     procnumber=2, provisioningid=provisioning, datedeleted=site_now(),
                 )
             )  # fmt: skip
+        for image in (2, 3):
+            durations.remember(c, image, "simulator", EARLIER_LOADS)
         self._first_requests(c)
 
     def _first_requests(self, c: Connection) -> None:
@@ -101,18 +105,25 @@ class Site:
         making = self._ask(
             c, "new", [7], "an image is made of it", person=16, image=3, revision=31, imaging=True
         )
-        self._ask(c, "new", [8], "the user never connects", person=17, connects=False)
+        absent = self._ask(c, "new", [8], "the user never connects", person=17, connects=False)
         self._ask(c, "new", [3], "later: starts tomorrow", person=18, start=24 * HOUR)
         first = min(self.names)
         self._acts = [
-            (3.0, lambda c: self._cancel(c, cancelled)),
+            (2.0, lambda c: self._cancel(c, cancelled)),
             (8.0, lambda c: self._set_state(c, session, "inuse", "rebootsoft")),
             (9.0, lambda c: self._capture(c, making)),
             (12.0, lambda c: self._end(c, first)),
             (14.0, lambda c: self._ask_later(c, "tomaintenance", [4], "put into maintenance")),
             (16.0, lambda c: self._end(c, cluster)),
-            (20.0, lambda c: self._ask_later(c, "reload", [8], "reloaded with another image", 31)),
+            (
+                20.0,
+                lambda c: (
+                    self._is_done(c, absent)
+                    and self._ask_later(c, "reload", [8], "reloaded with another image", 31)
+                ),
+            ),
             (22.0, lambda c: self._ask_later(c, "new", [1], "the revision becomes production", 31)),
+            (26.0, lambda c: self._ask_later(c, "imageprep", [5], "prepared for an image")),
             (28.0, self._make_production),
         ]
 
@@ -206,17 +217,24 @@ class Site:
     def _pair(self, c: Connection, requestid: int) -> tuple[str, str]:
         return requests.find_pair(c, requestid) or ("", "")
 
+    def _is_done(self, c: Connection, requestid: int) -> bool:
+        return self._pair(c, requestid)[0] in {"", "complete"}
+
     def _set_state(self, c: Connection, requestid: int, old: str, new: str) -> bool:
-        if self._pair(c, requestid)[0] != old:
-            return self._pair(c, requestid)[0] in {"", "timeout", "complete", "failed"}
+        """Ask for something else of a request in state ``old``, which a worker may hold."""
+        pair = self._pair(c, requestid)
+        if pair[0] != old and pair != ("pending", old):
+            return pair[0] in {"", "timeout", "complete", "failed"}
         c.execute(
             sa.update(m.Request)
             .where(m.Request.id == requestid)
-            .values(stateid=self._catalog.state_id(new))
+            .values(stateid=self._catalog.state_id(new), laststateid=self._catalog.state_id(old))
         )
         return True
 
     def _cancel(self, c: Connection, requestid: int) -> bool:
+        if self._pair(c, requestid) == ("new", "new"):
+            return False  # a slow machine: it is not being loaded yet
         levers.cancel(c, self._catalog, requestid)
         return True
 
@@ -228,7 +246,7 @@ class Site:
 
     def _capture(self, c: Connection, requestid: int) -> bool:
         """Create Image: the reservation gets the new revision, the request the state image."""
-        if self._pair(c, requestid)[0] != "inuse":
+        if "inuse" not in self._pair(c, requestid):
             return False
         c.execute(
             sa.update(m.Reservation)

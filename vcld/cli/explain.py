@@ -62,9 +62,7 @@ def explain(connection: Connection, settings: Settings, requestid: int) -> Expla
         raise NotFoundError(f"there is no request {requestid}; it may be over and removed")
     found = Explanation(requestid, lines[0].state, lines[0].laststate)
     row = STATES.get(lines[0].state)
-    found.sentences.append(
-        row.summary if row else f"State {lines[0].state!r} is none that vcld processes."
-    )
+    found.sentences.append(row.summary if row else _unknown(lines[0]))
     catalog = load_catalog(connection)
     by_node = {node.hostname: node for node in overview.load_nodes(connection)}
     for line in lines:
@@ -105,6 +103,12 @@ def explain(connection: Connection, settings: Settings, requestid: int) -> Expla
     return found
 
 
+def _unknown(line: RequestLine) -> str:
+    if line.state == "?":
+        return "Its state has no row in the table state: set request.stateid to one that has."
+    return f"State {line.state!r} is none that vcld processes."
+
+
 def _reservation(line: RequestLine, candidate: Candidate | None) -> list[str]:
     name = f"Reservation {line.reservationid} on {line.computer}"
     missing = [
@@ -122,8 +126,9 @@ def _reservation(line: RequestLine, candidate: Candidate | None) -> list[str]:
         who = f"worker {line.pid}" if line.pid else "a worker that is about to start"
         return [*sentences, f"{name}: {who} works on it, attempt {line.attempts + 1}."]
     if line.phase is not None:
-        when = duration(line.next_in_seconds)
-        return [*sentences, f"{name}: {line.phase}, taken up in {when}: {line.reason}."]
+        left = line.next_in_seconds or 0
+        when = f"taken up in {duration(left)}" if left > 0 else "about to be taken up"
+        return [*sentences, f"{name}: {line.phase}, {when}: {line.reason}."]
     if candidate is None:
         return sentences
     verdict = schedule.decide(candidate.timing)

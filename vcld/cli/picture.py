@@ -33,11 +33,18 @@ class Picture:
     requests: list[RequestLine]
     progress: dict[int, Progress]
     computers: dict[str, int]
+    #: Requests that are left out, by why.
+    hidden: dict[str, int]
+
+    @property
+    def hidden_sentence(self) -> str:
+        parts = [f"{count} {why}" for why, count in self.hidden.items()]
+        return f"Not shown: {', '.join(parts)} (vcld status --all)." if parts else ""
 
 
-def load_picture(connection: Connection) -> Picture:
-    """Read it in one transaction."""
-    requests = overview.load_requests(connection)
+def load_picture(connection: Connection, *, everything: bool = False) -> Picture:
+    """Read it in one transaction; without ``everything`` only what matters now."""
+    requests = overview.load_requests(connection, everything=everything)
     flows: dict[tuple[str, int, str], list[LoadStep]] = {}
     progress = {}
     rows: dict[int, list[Entry]] = {}
@@ -55,6 +62,7 @@ def load_picture(connection: Connection) -> Picture:
         requests=requests,
         progress=progress,
         computers=overview.computer_counts(connection),
+        hidden={} if everything else overview.count_hidden(connection),
     )
 
 

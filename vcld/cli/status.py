@@ -14,10 +14,15 @@ from vcld.store.overview import RequestLine
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--all", action="store_true", help="also requests that start later or are complete"
+    )
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    picture = service.connect(settings).run(load_picture)
+    picture = service.connect(settings).run(
+        lambda connection: load_picture(connection, everything=options.all)
+    )
     if options.json:
         print_json(picture)
         return ExitCode.DONE
@@ -41,6 +46,8 @@ def show(picture: Picture) -> None:
     rows = [request_row(line, picture) for line in picture.requests]
     columns = ("request", "state", "computer", "image", "user", "worker", "step", "what")
     out.print(table(f"Requests ({len(rows)})", columns, rows))
+    if picture.hidden:
+        out.print(picture.hidden_sentence)
     counts = [(state, count) for state, count in picture.computers.items()]
     out.print(table("Computers", ("state", "count"), counts))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -17,7 +18,8 @@ from vcld.cli.output import console, duration, plain
 from vcld.cli.picture import Picture, load_picture
 from vcld.cli.status import request_row
 from vcld.config import Settings
-from vcld.errors import ExitCode, StoreError
+from vcld.errors import ExitCode, StoreError, StoreRefusedError
+from vcld.logs import visible
 from vcld.waiting import Cancellation
 
 
@@ -35,26 +37,33 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     database, pause = service.connect(settings), Cancellation()
     interval = max(0.2, options.interval)
     deadline = clock.monotonic() + options.limit if options.limit is not None else None
-    if options.json:
-        while deadline is None or clock.monotonic() < deadline:
-            document = plain(database.run(load_picture))
-            sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
-            sys.stdout.flush()
-            pause.wait(interval)
-        return ExitCode.DONE
-    with Live(console=console(), screen=sys.stdout.isatty(), auto_refresh=False) as live:
+
+    def pictures() -> Iterator[Picture | StoreError]:
         while deadline is None or clock.monotonic() < deadline:
             try:
-                drawing = draw(database.run(load_picture))
+                yield database.run(load_picture)
+            except StoreRefusedError:
+                raise
             except StoreError as err:
-                drawing = Text(f"waiting for the database: {err}")
-            live.update(drawing, refresh=True)
+                yield err
             pause.wait(interval)
+
+    if options.json:
+        for seen in pictures():
+            fact = {"waiting": str(seen)} if isinstance(seen, StoreError) else plain(seen)
+            sys.stdout.write(json.dumps(fact, ensure_ascii=False, default=str) + "\n")
+            sys.stdout.flush()
+        return ExitCode.DONE
+    with Live(console=console(), screen=sys.stdout.isatty(), auto_refresh=False) as live:
+        for seen in pictures():
+            live.update(draw(seen), refresh=True)
     return ExitCode.DONE
 
 
-def draw(picture: Picture) -> RenderableType:
-    """A picture with a bar for each load."""
+def draw(picture: Picture | StoreError) -> RenderableType:
+    """A picture with a bar for each load, or why there is none."""
+    if isinstance(picture, StoreError):
+        return Text(f"waiting for the database: {picture}")
     heads = [
         f"{node.hostname}: {node.state}, heartbeat {duration(node.silent_seconds)} ago"
         for node in picture.nodes
@@ -62,12 +71,20 @@ def draw(picture: Picture) -> RenderableType:
     counts = ", ".join(f"{count} {state}" for state, count in picture.computers.items())
     table = Table(expand=False, header_style="bold", pad_edge=False)
     for column in ("request", "state", "computer", "image", "user", "worker", "load", "what"):
-        table.add_column(column, overflow="ellipsis", no_wrap=True)
+        # Where the terminal is narrow, these two give way; they are cut, not wrapped.
+        table.add_column(column, no_wrap=column not in {"image", "what"})
     for line in picture.requests:
-        *cells, step, what = request_row(line, picture)
+        cells = [str(cell) for cell in request_row(line, picture)]
+        row: list[RenderableType] = [_cell(cell) for cell in cells]
         progress = picture.progress.get(line.reservationid)
-        bar: RenderableType = Text(str(step))
         if progress is not None and progress.seconds_left is not None:
-            bar = ProgressBar(total=1.0, completed=progress.fraction, width=20)
-        table.add_row(*(Text(str(cell)) for cell in cells), bar, Text(str(what)))
-    return Group(Text("\n".join(heads)), Text(f"computers: {counts}"), table)
+            row[6] = ProgressBar(total=1.0, completed=progress.fraction, width=12)
+        table.add_row(*row)
+    parts: list[RenderableType] = [Text("\n".join(heads)), Text(f"computers: {counts}"), table]
+    if picture.hidden:
+        parts.append(Text(picture.hidden_sentence))
+    return Group(*parts)
+
+
+def _cell(text: str) -> Text:
+    return Text(visible(text), no_wrap=True, overflow="ellipsis")

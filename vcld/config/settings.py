@@ -112,11 +112,37 @@ class Settings:
     accounting_interval_seconds: float = seconds(
         "accounting_interval", 60.0, "Pause between two updates of the hosts in the accounting", 0.1
     )
+    accounting_probe_timeout_seconds: float = seconds(
+        "accounting_probe_timeout", 20.0, "Limit for measuring the hosts in the accounting", 0.1
+    )
     simulator_config: str = key(
         Kind.PATH, "", "YAML or JSON file with the behaviour of simulated hardware"
     )
+    vsphere_config: str = key(
+        Kind.PATH, "", "YAML file with addresses and certificates of ESXi hosts and vCenters"
+    )
+    vsphere_patience_seconds: float = seconds(
+        "vsphere_patience", 120.0, "Time that an ESXi host or vCenter may be away within a task",
+        zero="give up at once",
+    )  # fmt: skip
+    vsphere_task_timeout_seconds: float = seconds(
+        "vsphere_task_timeout", 300.0, "Limit for one task of a VM, such as starting it", 1
+    )
+    vsphere_copy_timeout_seconds: float = seconds(
+        "vsphere_copy_timeout", 7200.0, "Limit for copying one disk", 1
+    )
+    crypt_key: str = key(
+        Kind.PATH, "",
+        "Private RSA key for passwords that the web site encrypts; empty: /root/.vcl/<fqdn>.key",
+    )  # fmt: skip
     stage_scripts_dir: str = key(Kind.PATH, "", "Folder of the stage scripts; empty: none are run")
 
+    ssh_connect_timeout_seconds: float = seconds(
+        "ssh_connect_timeout", 15.0, "Limit for connecting to a computer by SSH", 0.1
+    )
+    boot_timeout_seconds: float = seconds(
+        "boot_timeout", 600.0, "Wait for a computer to answer after it was started", 1
+    )
     connect_poll_seconds: float = seconds(
         "connect_poll", 15.0, "Pause between two looks for a user who is to connect", 0.01
     )

@@ -13,6 +13,24 @@ from vcld.snapshot import Reservation
 GUESTS: Mapping[str, str] = MappingProxyType(
     {
         "os_simulator": "vcld.guest.simulator:SimulatorGuest",
+        "os_linux": "vcld.guest.linux.guest:LinuxGuest",
+        "os_linux_ubuntu": "vcld.guest.linux.guest:LinuxGuest",
+        "os_unix_lab": "vcld.guest.linux.lab:LabGuest",
+        **dict.fromkeys(
+            (
+                "os_windows",
+                "os_winxp",
+                "os_win2003",
+                "os_winvista",
+                "os_win2008",
+                "os_win7",
+                "os_win8",
+                "os_win2012",
+                "os_win10",
+                "os_win2016",
+            ),
+            "vcld.guest.windows.guest:WindowsGuest",
+        ),
     }
 )
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcld.config import Settings
+from vcld.errors import StoreError, UnsupportedOperationError
+from vcld.remote.identity import HostKeys, MemoryHostKeys
 from vcld.snapshot import Account, ConnectMethod, Reservation
 from vcld.waiting import Cancellation
 
@@ -41,6 +43,16 @@ class UserConnection:
     """A user found on the computer. ``remote_ip`` is None when it cannot be told."""
 
     remote_ip: str | None
+    #: True when the connection is certainly the user's own: a process of theirs holds it.
+    verified: bool = False
+
+
+def _no_power(action: str) -> None:
+    raise UnsupportedOperationError(f"the computer cannot be switched {action} from here")
+
+
+def _no_database(*_: Any) -> Any:
+    raise StoreError("there is no database here")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +67,14 @@ class Tools:
     #: A site's ``variable`` rows by name, as of the start of the worker.
     variables: Callable[[str], str | None]
     log: Any
+    #: Runs a function of ``vcld.store`` in a transaction of its own: (function, arguments …).
+    run: Callable[..., Any] = _no_database
+    #: The public key that a computer, by its id, is known by.
+    host_keys: Callable[[int], HostKeys] = lambda _computerid: MemoryHostKeys()
+    #: Switches the computer by its provisioner: ``on``, ``off`` or ``reset``.
+    power: Callable[[str], None] = _no_power
+    #: Asks the provisioner: ``on``, ``off``, ``suspended`` or ``unknown``.
+    power_status: Callable[[], str] = lambda: "unknown"
 
 
 class Guest(abc.ABC):
@@ -134,9 +154,15 @@ class Guest(abc.ABC):
     def pre_capture(self, end_state: EndState) -> None:
         """Take everything off the computer that must not be in an image."""
 
+    def await_answer(self) -> None:
+        """Optional: wait until a computer that was just started takes commands."""
+
     def check_status(self) -> str | None:
         """Optional: why the computer must be reloaded although its tags are right, or None."""
         return None
+
+    def expect_new_system(self) -> None:
+        """Optional: a load begins; what is known of the old system counts no more."""
 
     def pre_reload(self) -> None:
         """Optional: the old system's last moment before the computer is loaded anew."""

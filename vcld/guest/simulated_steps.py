@@ -38,7 +38,7 @@ def pass_step(
         WorkerStopped: the worker was told to stop, even where there is no delay.
     """
     for rule in world.script.rules:
-        if rule.concerns(step, reservation) and _happens(world, rule, reservation):
+        if rule.concerns(step, reservation) and _happens(world, rule, reservation.id):
             _strike(rule, cancellation)
     seconds = world.script.delay_seconds(step, reservation)
     parts = 1
@@ -50,7 +50,22 @@ def pass_step(
         cancellation.wait(seconds / parts)
 
 
-def _happens(world: World, rule: Rule, reservation: Reservation) -> bool:
+def pass_host_step(
+    world: World, step: str, name: str, key: int, cancellation: Cancellation
+) -> None:
+    """The same for a step of a host, which no reservation takes; ``key`` is the computer's id.
+
+    Raises:
+        VcldError: the script wants one.
+        WorkerStopped: the work was told to stop.
+    """
+    for rule in world.script.rules:
+        if rule.concerns_host(step, name) and _happens(world, rule, key):
+            _strike(rule, cancellation)
+    cancellation.wait(world.script.host_delay_seconds(step, name))
+
+
+def _happens(world: World, rule: Rule, key: int) -> bool:
     chancy = 0.0 < rule.probability < 1.0
     if rule.times is None and not (chancy and world.script.seed is not None):
         return world.script.draw() < rule.probability
@@ -58,8 +73,8 @@ def _happens(world: World, rule: Rule, reservation: Reservation) -> bool:
     identity = repr(astuple(rule))
     name = f"rule-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
     with world.documents.change(name) as counts:
-        passes = counts[str(reservation.id)] = counts.get(str(reservation.id), 0) + 1
-        if world.script.draw(identity, reservation.id, passes) >= rule.probability:
+        passes = counts[str(key)] = counts.get(str(key), 0) + 1
+        if world.script.draw(identity, key, passes) >= rule.probability:
             return False
         if rule.times is not None and counts.get("happened", 0) >= rule.times:
             return False

@@ -25,6 +25,8 @@ from vcld.snapshot import Reservation
 
 #: Size of an image of which nothing else is said.
 IMAGE_SIZE_MIB = 1450
+#: How the names of the steps begin that belong to a host, and to no reservation.
+HOST_STEPS = "host:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,11 @@ class Rule:
             and fnmatchcase(reservation.request.state, self.state)
             and self.request in {None, reservation.request.id}
         )
+
+    def concerns_host(self, step: str, name: str) -> bool:
+        """True when this may happen to a host. A pattern for all steps means none of its."""
+        of_host = self.step.startswith(HOST_STEPS) and fnmatchcase(step, self.step)
+        return of_host and fnmatchcase(name, self.computer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +140,15 @@ class Script:
                 if fnmatchcase(step, pattern):
                     share = self.draw("delay", step, reservation.id) if longest > shortest else 0.0
                     return shortest + share * (longest - shortest)
+        return 0.0
+
+    def host_delay_seconds(self, step: str, name: str) -> float:
+        """The same for a step of a host, where only its own delays count."""
+        own = [d for p, d in self.delays_by_computer.items() if fnmatchcase(name, p)]
+        for delays in [*own, self.delays]:
+            for pattern, (_, longest) in delays.items():
+                if pattern.startswith(HOST_STEPS) and fnmatchcase(step, pattern):
+                    return longest
         return 0.0
 
     def find_visit(self, reservation: Reservation) -> Visit:

@@ -12,8 +12,8 @@ import yaml
 from sqlalchemy.engine import Connection
 
 from vcld.messages.render import Template
-from vcld.messages.site_yaml import parse_fields
 from vcld.schema.models import Variable
+from vcld.site_yaml import parse_fields
 
 #: The affiliation whose messages go to everybody without their own.
 GLOBAL = "Global"

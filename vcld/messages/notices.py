@@ -117,8 +117,6 @@ class Notices:
             history: The load log, a line each.
         """
         node, request = reservation.managementnode, reservation.request
-        if not node.sysadminEmailAddress:
-            return
         computer = reservation.computer
         host = f">{computer.vmhost.hostname}" if computer.vmhost else ""
         parts = (
@@ -129,8 +127,24 @@ class Notices:
             reservation.imagerevision.imagename,
             request.user.login,
         )
+        self._problem(node, request.id, parts, reason, history)
+
+    def broken(self, node: ManagementNode, requestid: int, state: str, reason: str) -> None:
+        """The same of a request whose rows do not even say what it is about."""
+        self._problem(node, requestid, (str(requestid), state), reason, ())
+
+    def _problem(
+        self,
+        node: ManagementNode,
+        requestid: int,
+        parts: Sequence[str],
+        reason: str,
+        history: Sequence[str],
+    ) -> None:
         subject = f"PROBLEM -- {node.shortname}|{'|'.join(parts)}"
-        lines = [reason, "", f"'vcld explain {request.id}' says more.", "", "Load log:", *history]
+        lines = [reason, "", f"'vcld explain {requestid}' says more."]
+        if history:
+            lines += ["", "Load log:", *history]
         text = Rendered(subject=subject, message="\n".join(lines), short_message=reason)
         self._mail(node.sysadminEmailAddress, node, text)
 

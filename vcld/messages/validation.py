@@ -13,9 +13,9 @@ from sqlalchemy.engine import Connection
 
 from vcld.messages.identifiers import is_known
 from vcld.messages.render import find_identifiers
-from vcld.messages.site_yaml import dump_fields, parse_fields
 from vcld.schema.models import Variable
 from vcld.schema.sqltime import after_site_now, site_now
+from vcld.site_yaml import dump_fields, parse_fields
 
 FLAG = "usermessage_needs_validating"
 #: The web site raises the flag a moment before it saves the message that is to be checked.

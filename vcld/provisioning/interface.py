@@ -11,9 +11,11 @@ from __future__ import annotations
 import abc
 import enum
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vcld.errors import ProvisioningError, UnsupportedOperationError
 from vcld.guest.interface import Guest, Tools
+from vcld.provisioning.probing import HostProbe
 from vcld.snapshot import Reservation
 
 
@@ -70,6 +72,9 @@ def default_placement(reservation: Reservation) -> Placement:
 
 class Provisioner(abc.ABC):
     """Makes, captures and removes the system on one reserved computer."""
+
+    #: Optional: measures hosts for the accounting.
+    probe: ClassVar[type[HostProbe] | None] = None
 
     def __init__(self, reservation: Reservation, guest: Guest, tools: Tools) -> None:
         self.reservation = reservation
@@ -157,6 +162,9 @@ class Provisioner(abc.ABC):
     def post_maintenance(self) -> bool:
         """Optional: the computer goes to maintenance. True when its system was removed."""
         return False
+
+    def close(self) -> None:
+        """Optional: the worker ends; close sessions. It must be quick, and never raise."""
 
     def placement(self) -> Placement:
         """Say where and how ``load`` put the system; it may ask the hypervisor."""

@@ -22,6 +22,7 @@ from vcld.guest.simulated_steps import pass_step
 from vcld.guest.simulated_world import StoredImage, World
 from vcld.guest.simulator_script import IMAGE_SIZE_MIB
 from vcld.provisioning.interface import PowerAction, PowerState, Provisioner
+from vcld.provisioning.simulated_probe import SimulatorProbe
 from vcld.snapshot import Reservation
 
 #: Phases of a load by type of computer, as in ``computerloadflow``. A lab computer has none.
@@ -50,6 +51,8 @@ COPYING = "transfervm"
 
 class SimulatorProvisioner(Provisioner):
     """Does to files what a real provisioner does to computers."""
+
+    probe = SimulatorProbe
 
     def __init__(self, reservation: Reservation, guest: Guest, tools: Tools) -> None:
         super().__init__(reservation, guest, tools)

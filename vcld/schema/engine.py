@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from vcld import clock
-from vcld.errors import StoreError, StoreRefusedError
+from vcld.errors import StoreError, StoreRefusedError, TableMissingError
 from vcld.waiting import Cancellation, pauses
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ OUTAGES = frozenset(
     | {1792, 1836, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 3169, 4031}
 )
 DUPLICATE_KEY = 1062
+#: No such column, no such table.
+MISSING = frozenset({1054, 1146})
 
 
 def error_code(err: BaseException) -> int:
@@ -153,7 +155,8 @@ class Database:
         """Run ``work`` in one transaction.
 
         Raises:
-            StoreRefusedError: the database refused a statement.
+            TableMissingError: it has no such table or column.
+            StoreRefusedError: it refused a statement for another reason.
             StoreError: it was away for longer than the patience allows.
             WorkerStopped: the wait for the database was cancelled.
         """
@@ -170,7 +173,7 @@ class Database:
                         self._pause(random.uniform(0, 0.02 * conflicts))
                         continue
                     if not (is_outage(err) or is_conflict(err)):
-                        raise StoreRefusedError(_sentence(err)) from err
+                        raise _refusal(err) from err
                     self.engine.dispose()
                     if clock.monotonic() + pause > deadline:
                         raise StoreError(_sentence(err)) from err
@@ -182,6 +185,12 @@ class Database:
 
     def _pause(self, seconds: float) -> None:
         self.cancellation.wait(seconds)
+
+
+def _refusal(err: SQLAlchemyError) -> StoreRefusedError:
+    if error_code(err) in MISSING or "no such " in str(getattr(err, "orig", "")):
+        return TableMissingError(f"{_sentence(err)}; 'vcld db check' says what is missing")
+    return StoreRefusedError(_sentence(err))
 
 
 def _sentence(err: SQLAlchemyError) -> str:

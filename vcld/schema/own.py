@@ -99,6 +99,62 @@ class Notice(c.Base):
     name: Mapped[str] = mapped_column(c.varchar(64), primary_key=True)
 
 
+class Slot(c.Base):
+    """A place among those who may do something heavy at a time, or in the line for one.
+
+    It lives as long as the claim whose token it holds: whoever lost the claim, by death too,
+    has lost the place.
+    """
+
+    __tablename__ = "vcld_slot"
+    __table_args__ = (c.key("name", "name"), c.key("reservationid", "reservationid"))
+    #: Drawn in the order of asking.
+    ticket: Mapped[int] = mapped_column(c.integer(10), primary_key=True)
+    #: What is limited, such as ``xcat-load|HOST``.
+    name: Mapped[str] = mapped_column(c.varchar(128))
+    reservationid: Mapped[int] = mapped_column(c.mediumint(8))
+    #: As in the claim.
+    token: Mapped[int] = mapped_column(c.integer(10))
+    granted: Mapped[int] = mapped_column(c.tinyint(1), server_default="0")
+
+
+class HostKey(c.Base):
+    """The SSH host key that a computer was loaded with."""
+
+    __tablename__ = "vcld_host_key"
+    computerid: Mapped[int] = mapped_column(c.smallint(5), primary_key=True, autoincrement=False)
+    #: Type and base64, as in known_hosts. Not ``key``, which is a word of SQL.
+    hostkey: Mapped[str] = mapped_column(c.text())
+    learned_at: Mapped[datetime | None] = mapped_column(c.datetime_(), nullable=False)
+
+
+class Lease(c.Base):
+    """A right that a worker holds, or waits for, until it expires; or space that is promised.
+
+    A lease with a ``slot`` is held; the unique key lets each slot have one holder, whatever
+    node inserts it. Rows without one wait in line, or promise ``amount`` bytes.
+    """
+
+    __tablename__ = "vcld_lease"
+    __table_args__ = (
+        c.unique_key("name_slot", "name", "slot"),
+        c.key("reservationid", "reservationid"),
+    )
+    #: What it is a right to, such as ``copies:URL of a datastore``.
+    name: Mapped[str] = mapped_column(c.varchar(190), primary_key=True)
+    #: Random identity of one holder; a renewal counts only while the row holds it.
+    token: Mapped[int] = mapped_column(c.integer(10), primary_key=True, autoincrement=False)
+    slot: Mapped[int | None] = mapped_column(c.smallint(5))
+    amount: Mapped[int] = mapped_column(BigInteger(), server_default="0")
+    #: Smaller ones go first.
+    urgency: Mapped[int] = mapped_column(c.tinyint(3), server_default="0")
+    reservationid: Mapped[int] = mapped_column(c.mediumint(8))
+    #: Order of arrival, in microseconds of the holder's clock since 1970.
+    since: Mapped[int] = mapped_column(BigInteger())
+    expires_at: Mapped[datetime | None] = mapped_column(c.datetime_(), nullable=False)
+
+
 OWN_TABLES: tuple[Table, ...] = tuple(
-    c.Base.metadata.tables[model.__tablename__] for model in (Claim, Daemon, LoadDuration, Notice)
+    c.Base.metadata.tables[model.__tablename__]
+    for model in (Claim, Daemon, LoadDuration, Notice, Slot, HostKey, Lease)
 )

@@ -23,7 +23,8 @@ DENIED = frozenset({1044, 1142, 1143})
 #: VCL's tables that vcld writes.
 WRITTEN = (
     *(m.BlockComputer, m.BlockRequest, m.BlockTime, m.Computer, m.ComputerLoadLog),
-    *(m.Image, m.ImageRevision, m.Log, m.ManagementNode, m.Request, m.Reservation),
+    *(m.ConnectLog, m.Image, m.ImageRevision, m.Log, m.ManagementNode, m.NATPort),
+    *(m.Request, m.Reservation),
     *(m.ReservationAccount, m.SubLog, m.Variable),
 )
 

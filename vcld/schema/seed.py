@@ -18,6 +18,7 @@ from vcld.schema import untyped
 from vcld.schema.columns import Base
 from vcld.schema.create import relaxed
 from vcld.schema.sqltime import site_now
+from vcld.site_yaml import dump_fields
 
 assert untyped  # the tables without a class are in the metadata now
 
@@ -184,7 +185,7 @@ def _seed_variables(connection: Connection, rows: Iterable[Row]) -> None:
     for row in rows:
         value = row["value"]
         if value is None:
-            value = yaml.safe_dump(messages[row["name"]], allow_unicode=True, sort_keys=False)
+            value = dump_fields(messages[row["name"]])
         values.append(
             {"name": row["name"], "serialization": row["serialization"], "value": value,
              "setby": "vcld", "timestamp": site_now()}

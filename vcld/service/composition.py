@@ -10,10 +10,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vcld import notify, worker
 from vcld.config import Settings, load
-from vcld.errors import ConfigError, ExitCode, NotFoundError, SchemaError, StoreError
+from vcld.errors import (
+    ConfigError,
+    ExitCode,
+    NotFoundError,
+    SchemaError,
+    StoreError,
+    StoreRefusedError,
+    TableMissingError,
+)
 from vcld.schema.create import ensure_own_tables, missing_own_tables
 from vcld.schema.engine import Database, make_engine
-from vcld.service.shell import Shell, run_service, set_up_logs
+from vcld.service.shell import Shell, check_log, run_service, set_up_logs
 from vcld.snapshot import ManagementNode
 from vcld.store import nodes
 from vcld.supervisor import Supervisor
@@ -83,7 +91,15 @@ def serve(settings: Settings, shell: Shell) -> ExitCode:
         notify=shell.tell,
         in_child=shell.release_in_child,
     )
-    return supervisor.run()
+    try:
+        return supervisor.run()
+    except StoreRefusedError as err:
+        # Waiting changes nothing, and starting again does not either.
+        log = structlog.get_logger()
+        log.critical("the database refuses what the daemon needs", reason=str(err))
+        raise SchemaError(
+            f"{err}; 'vcld db check' says which rights or tables the database user lacks"
+        ) from err
 
 
 def reread(running: Settings, shell: Shell) -> Settings | None:
@@ -96,6 +112,7 @@ def reread(running: Settings, shell: Shell) -> Settings | None:
     shell.tell(notify.reloading())
     try:
         fresh = load(running.path)
+        check_log(fresh, detached=shell.is_detached)
     except ConfigError as err:
         log.error("configuration has errors, the old one stays", problems=list(err.problems))
         return None
@@ -126,6 +143,8 @@ def _await_node(settings: Settings, database: Database, shell: Shell) -> Managem
             _make_own_tables(patient)
     except NotFoundError as err:
         raise ConfigError(str(err)) from err
+    except TableMissingError as err:
+        raise SchemaError(str(err)) from err
     except StoreError as err:
         raise SchemaError(f"{err}; see 'vcld db check'") from err
     return node

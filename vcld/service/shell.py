@@ -81,7 +81,7 @@ def run_service(settings: Settings, *, foreground: bool, run: Callable[[Shell], 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold passwords
     with _only_one(settings.pid_path) as lock:
         if foreground:
-            _check_log(_log_target(settings, detached=False))
+            check_log(settings, detached=False)
             set_up_logs(settings, detached=False)
             _take_signals()
             return run(Shell(lock))
@@ -104,7 +104,13 @@ def _log_target(settings: Settings, *, detached: bool) -> Path | None:
     return settings.log_path if detached or settings.log else None
 
 
-def _check_log(path: Path | None) -> None:
+def check_log(settings: Settings, *, detached: bool) -> None:
+    """Make sure that the log can be written.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    path = _log_target(settings, detached=detached)
     if path is None:
         return
     try:
@@ -122,7 +128,7 @@ def _open_log(path: Path) -> int:
 def _detach(settings: Settings, lock: int, run: Callable[[Shell], int]) -> int:
     """Return twice: in the launcher with the daemon's answer, in the daemon at its end."""
     log_path = settings.log_path
-    _check_log(log_path)
+    check_log(settings, detached=True)
     read_fd, write_fd = os.pipe()
     child = os.fork()
     if child:

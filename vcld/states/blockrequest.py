@@ -44,14 +44,15 @@ def process(
         log.info("block time ended")
         return True
     database.run(lambda c: blocks.set_processing(c, block.blockrequestid, processing=True))
+    result = None
     try:
         result = _allocate(settings, timeid, block.machines, cancellation, log)
     except ConfigError as err:
         log.error("block allocation cannot be prepared", reason=str(err))
-        result = None
-    database.run(
-        lambda c: blocks.note_start(c, block.blockrequestid, timeid, done=result is not None)
-    )
+    finally:
+        database.run(
+            lambda c: blocks.note_start(c, block.blockrequestid, timeid, done=result is not None)
+        )
     if result is None:
         return False
     short = result.allocated < block.machines and result.status != "completed"

@@ -14,7 +14,7 @@ from vcld.errors import Blame, ProvisioningError, ReservationChangedError
 from vcld.schema.engine import Connection
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import reservations, transitions
+from vcld.store import requests, reservations, transitions
 from vcld.store.catalog import Catalog
 from vcld.store.grips import Grip
 from vcld.store.loadlog import Entry
@@ -144,10 +144,18 @@ def settle(work: Work, outcome: Outcome) -> Outcome:
     if outcome.request != _FAILED:
         return outcome
     others = [sibling.computerid for sibling in reservation.siblings[1:]]
-    free = partial(_free_loaded, others)
-    return replace(outcome, effects=(*outcome.effects, free))
+    effects: list[transitions.Effect] = [*outcome.effects, partial(_free_loaded, others)]
+    if work.grip.state == "reserved":
+        effects.append(partial(take_back, work.grip.requestid, reservation.computer.id))
+    return replace(outcome, effects=tuple(effects))
 
 
 def _free_loaded(computerids: list[int], connection: Connection, catalog: Catalog) -> None:
     """Computers that were loaded for the cluster and that it will not use."""
     transitions.free_reloading(connection, catalog, computerids)
+
+
+def take_back(requestid: int, computerid: int, connection: Connection, catalog: Catalog) -> None:
+    """The cluster's other computers were handed out, and must be loaded anew."""
+    for other in transitions.mark_for_reload(connection, catalog, requestid, computerid):
+        requests.insert_same_again(connection, catalog, requestid, other)

@@ -85,6 +85,18 @@ def _judge_one(rival: Rival, imagerevisionid: int, waited_seconds: float) -> Jud
     return Judgement(Ruling.WAIT, f"{name} has it")
 
 
+def is_taken(rivals: Sequence[Rival]) -> bool:
+    """True when the computer serves another request, or a worker of one is changing it.
+
+    Whoever has not won it must then leave it, and its state, as they are.
+    """
+    return any(
+        rival.has_computer
+        or (rival.laststate if rival.state == "pending" else rival.state) in schedule.SERVED_STATES
+        for rival in rivals
+    )
+
+
 def win_computer(work: Work) -> str | None:
     """Get the computer for this worker alone.
 

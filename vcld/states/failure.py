@@ -13,9 +13,10 @@ from vcld import schedule
 from vcld.config import Settings
 from vcld.errors import Blame, ProvisioningError
 from vcld.schema.engine import Connection
+from vcld.states import competition
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import blocks, requests
+from vcld.store import blocks, fixed_ip, requests
 from vcld.store.catalog import Catalog
 
 #: Handlers that work on a computer that a user has.
@@ -24,7 +25,7 @@ CAPTURE_STATES = frozenset({"image", "checkpoint"})
 #: The user has not had the computer yet: ``log.ending`` is "failed".
 UNUSED_STATES = frozenset({"new", "reserved"})
 #: Computer states that only an administrator leaves.
-KEPT_STATES = frozenset({"maintenance", "vmhostinuse"})
+KEPT_STATES = frozenset({"maintenance", "vmhostinuse", "deleted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +33,14 @@ class Situation:
     """What the failure row depends on."""
 
     state: str
+    requestid: int
     computerid: int
     #: State of the computer before the work began; None when it is not known.
     computer_state: str | None
     #: Seconds to the end of the request.
     seconds_left: int
+    #: The computer serves another request: it is not ours to change.
+    is_taken: bool = False
 
 
 def outcome_of(work: Work, error: Exception) -> Outcome:
@@ -49,9 +53,13 @@ def outcome_for(work: Work, message: str, blame: Blame = Blame.COMPUTER) -> Outc
     """The outcome of a failure with this message, which the web site shows to the user."""
     situation = Situation(
         state=work.grip.state,
+        requestid=work.grip.requestid,
         computerid=work.reservation.computer.id,
         computer_state=work.reservation.computer.state,
         seconds_left=work.run(requests.seconds_to_end, work.grip.requestid) or 0,
+        is_taken=competition.is_taken(
+            work.run(requests.find_rivals, work.reservation.computer.id, work.grip.requestid)
+        ),
     )
     return decide(situation, message, blame)
 
@@ -73,20 +81,43 @@ def decide(situation: Situation, message: str, blame: Blame) -> Outcome:
     if state == "makeproduction":
         # The user has let go of the computer, and may have used it: it is reclaimed either way.
         return Outcome(reason=message, request="deleted", entries=entries, failed=True)
+    taken_back = state == "reserved" and blame is not Blame.COMPUTER
+    if taken_back and not situation.is_taken and situation.computer_state not in KEPT_STATES:
+        # The user's account is on it, and its doors may be open.
+        return Outcome(
+            reason=message,
+            request="failed",
+            computer="reload",
+            ending="failed",
+            entries=entries,
+            effects=(
+                partial(_leave, situation.requestid, situation.computerid),
+                partial(_reload, situation.requestid, situation.computerid),
+            ),
+            failed=True,
+        )
     kept = situation.computer_state if situation.computer_state in KEPT_STATES else "available"
+    if blame is Blame.COMPUTER:
+        kept = "failed"
     return Outcome(
         reason=message,
         request="complete" if state == "deleted" else "failed",
-        computer="failed" if blame is Blame.COMPUTER else kept,
+        computer=None if situation.is_taken else kept,
         ending="failed" if state in UNUSED_STATES else None,
         entries=entries,
-        effects=(partial(_leave_blocks, situation.computerid),),
+        effects=(partial(_leave, situation.requestid, situation.computerid),),
         failed=True,
     )
 
 
-def _leave_blocks(computerid: int, connection: Connection, _catalog: Catalog) -> None:
+def _leave(requestid: int, computerid: int, connection: Connection, _catalog: Catalog) -> None:
+    """What else had been arranged for the request on the computer."""
     blocks.forget_computer(connection, computerid)
+    fixed_ip.restore(connection, requestid, computerid)
+
+
+def _reload(requestid: int, computerid: int, connection: Connection, catalog: Catalog) -> None:
+    requests.insert_same_again(connection, catalog, requestid, computerid)
 
 
 def _live(situation: Situation, message: str) -> Outcome:

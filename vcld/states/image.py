@@ -17,8 +17,6 @@ from vcld.states.work import Work
 from vcld.store import images, requests
 from vcld.store.catalog import Catalog
 
-RELOAD_SECONDS = 30 * 60
-
 
 def run(work: Work) -> Outcome:
     """Capture, and for a checkpoint hand the computer back to its user."""
@@ -90,19 +88,13 @@ def _hand_back(work: Work) -> None:
 def _insert_reload(work: Work, connection: Connection, catalog: Catalog) -> None:
     """The computer gets the image that was made of it."""
     reservation = work.reservation
-    requests.insert(
+    requests.insert_reload(
         connection,
         catalog,
-        requests.NewRequest(
-            state="reload",
-            laststate="reload",
-            computerid=reservation.computer.id,
-            imageid=reservation.image.id,
-            imagerevisionid=reservation.imagerevision.id,
-            managementnodeid=reservation.managementnode.id,
-            start_in_seconds=0,
-            end_in_seconds=RELOAD_SECONDS,
-        ),
+        computerid=reservation.computer.id,
+        imageid=reservation.image.id,
+        imagerevisionid=reservation.imagerevision.id,
+        managementnodeid=reservation.managementnode.id,
     )
 
 

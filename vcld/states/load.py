@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from vcld.errors import ImageNotFoundError, ProvisioningError
+import dataclasses
+
+from vcld.errors import Blame, ImageNotFoundError, ProvisioningError
 from vcld.provisioning.interface import LoadStatus
 from vcld.schema.engine import Connection
 from vcld.states.work import Work
-from vcld.store import durations, reservations, transitions
+from vcld.store import durations, fixed_ip, reservations, transitions
 
 #: Nobody needs to know how long a shorter load will take.
 SHORTEST_FORECAST_SECONDS = 1.0
@@ -29,8 +31,19 @@ def load_computer(work: Work) -> None:
         _load(work)
     server = work.reservation.request.server
     if server is not None and server.fixedIP:
-        work.step("new:fixed-address")
-        work.guest.set_fixed_ip(server.fixedIP)
+        _fix_address(work, server.fixedIP)
+
+
+def _fix_address(work: Work, address: str) -> None:
+    work.step("new:fixed-address")
+    other = work.run(fixed_ip.take, work.reservation)
+    if other is not None:
+        raise ProvisioningError(
+            f"the fixed address {address} is that of {other} already", blame=Blame.NOBODY
+        )
+    work.guest.set_fixed_ip(address)
+    computer = dataclasses.replace(work.reservation.computer, IPaddress=address)
+    work.reservation = dataclasses.replace(work.reservation, computer=computer)
 
 
 def _status(work: Work) -> LoadStatus:
@@ -75,6 +88,8 @@ def _load(work: Work) -> None:
     if work.guest.is_responding():
         work.guest.pre_reload()
     work.step("new:load")
+    if reservation.computer.type != "lab":  # whose system nobody installs here
+        work.guest.expect_new_system()
     try:
         address = work.provisioner.load()
         work.guest.tag_post_load()

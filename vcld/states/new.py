@@ -77,7 +77,7 @@ def _computer_taken(work: Work, reason: str) -> Result:
             images.set_next(connection, reservation.computer.id, reservation.image.id)
 
         outcome = _back_from_preload(work, reason)
-        return dataclasses.replace(outcome, effects=(*outcome.effects, plan))
+        return dataclasses.replace(outcome, computer=None, effects=(*outcome.effects, plan))
     return failure.outcome_for(work, reason, Blame.NOBODY)
 
 
@@ -89,7 +89,8 @@ def _back_from_preload(work: Work, reason: str) -> Outcome:
         reason=reason,
         request=work.grip.state,
         laststate=work.grip.state,
-        computer="available" if before == "reloading" else before,
+        # What else it was before, it is no more: the computer was won since.
+        computer=before if before in failure.KEPT_STATES else "available",
         effects=(lambda connection, _catalog: requests.set_preload(connection, requestid),),
     )
 
@@ -162,4 +163,7 @@ def _reserve(work: Work) -> str:
     work.progress("addinguser", f"adding {work.reservation.request.user.login} to {name}")
     address = work.guest.reserve(accounts.prepare_accounts(work))
     load.keep_address(work, address)
+    if work.reservation.computer.nathost is not None:
+        # The web site shows the public ports as soon as the user may connect.
+        work.log.debug("public ports chosen", methods=len(work.connect_methods))
     return address or work.reservation.computer.IPaddress

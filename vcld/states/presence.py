@@ -37,7 +37,7 @@ def await_user(work: Work, limit_seconds: float) -> UserConnection | None:
     while True:
         found = _look(work)
         if found is not None:
-            _note(work)
+            _note(work, found)
             return found
         left = deadline - clock.monotonic()
         if left <= 0:
@@ -64,8 +64,15 @@ def _seen_by_sibling(work: Work) -> UserConnection | None:
     return UserConnection(None) if connected - {work.reservation.id} else None
 
 
-def _note(work: Work) -> None:
+def _note(work: Work, found: UserConnection) -> None:
     work.progress("connected", "the user is connected")
+    if found.remote_ip:
+        work.run(
+            reservations.log_connection,
+            work.reservation,
+            found.remote_ip,
+            verified=found.verified,
+        )
     if work.reservation.is_cluster:
         work.run(reservations.touch, [sibling.id for sibling in work.reservation.siblings])
 

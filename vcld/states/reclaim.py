@@ -6,15 +6,13 @@ from functools import partial
 
 from vcld.errors import ProvisioningError, UnsupportedOperationError
 from vcld.schema.engine import Connection
-from vcld.states import accounts
+from vcld.states import accounts, competition
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import next_image, requests, variables
+from vcld.store import fixed_ip, next_image, requests
 from vcld.store.catalog import Catalog
 from vcld.store.next_image import NextImage
 
-#: A reload that follows a reservation has this long.
-RELOAD_SECONDS = 30 * 60
 #: Computers in these states are an administrator's business.
 LEFT_ALONE = frozenset({"maintenance", "vmhostinuse"})
 
@@ -25,10 +23,13 @@ def run(work: Work) -> Outcome:
     computer = reservation.computer
     work.step("reclaim:start")
     if reservation.request.server is not None:
-        work.run(variables.forget_fixed_ip, reservation)
+        work.run(fixed_ip.give_back, work.grip.requestid, computer.id)
     work.progress(state, f"{computer.shortname} is being reclaimed")
-    if computer.state in LEFT_ALONE or _is_loaded_by_another(work):
+    if computer.state in LEFT_ALONE:
         return Outcome(reason=f"{computer.shortname} is {computer.state}", request="complete")
+    if competition.is_taken(work.run(requests.find_rivals, computer.id, work.grip.requestid)):
+        reason = f"{computer.shortname} serves another request"
+        return Outcome(reason=reason, request="complete")
     if work.grip.laststate == "new":
         return _available("the user never had it")
     if computer.type == "lab":
@@ -36,14 +37,6 @@ def run(work: Work) -> Outcome:
     if work.grip.laststate == "reserved" and _is_clean(work):
         return _sanitize(work)
     return _reload(work)
-
-
-def _is_loaded_by_another(work: Work) -> bool:
-    """True when ``reloading`` is another request's mark, not one that our own load left."""
-    computer = work.reservation.computer
-    return computer.state == "reloading" and work.run(
-        requests.is_computer_claimed, computer.id, work.grip.requestid
-    )
 
 
 def _available(reason: str) -> Outcome:
@@ -122,17 +115,11 @@ def _forget_plan(work: Work, chosen: NextImage) -> dict[str, int | None]:
 def _insert_reload(work: Work, chosen: NextImage, connection: Connection, catalog: Catalog) -> None:
     """Ask for the reload in the transaction that ends this request (§6.3)."""
     reservation = work.reservation
-    requests.insert(
+    requests.insert_reload(
         connection,
         catalog,
-        requests.NewRequest(
-            state="reload",
-            laststate="reload",
-            computerid=reservation.computer.id,
-            imageid=chosen.imageid,
-            imagerevisionid=chosen.imagerevisionid,
-            managementnodeid=reservation.managementnode.id,
-            start_in_seconds=0,
-            end_in_seconds=RELOAD_SECONDS,
-        ),
+        computerid=reservation.computer.id,
+        imageid=chosen.imageid,
+        imagerevisionid=chosen.imagerevisionid,
+        managementnodeid=reservation.managementnode.id,
     )

@@ -155,7 +155,10 @@ STATES: Mapping[str, StateRow] = MappingProxyType(
         "maintenance": StateRow(
             handler=None, summary="A capture failed: an administrator has to look at it."
         ),
-        "pending": StateRow(handler=None, summary="A worker has it; the last state says for what."),
+        "pending": StateRow(
+            handler=None,
+            summary="In work, or between two looks at it; the last state says at what.",
+        ),
     }
 )
 

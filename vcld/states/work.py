@@ -12,12 +12,13 @@ from vcld.config import Settings
 from vcld.errors import ReservationChangedError, StoreError
 from vcld.guest.interface import Guest, Tools
 from vcld.messages.notices import Notices
-from vcld.provisioning.interface import Placement, Provisioner
+from vcld.provisioning.interface import Placement, PowerAction, Provisioner
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ConnectMethod, Reservation
 from vcld.store import grips, loadlog, requests, reservations, transitions
 from vcld.store.catalog import Catalog
 from vcld.store.grips import Grip
+from vcld.store.host_keys import StoredHostKeys
 from vcld.waiting import Cancellation
 
 P = ParamSpec("P")
@@ -79,7 +80,8 @@ class Work:
 
     @cached_property
     def connect_methods(self) -> tuple[ConnectMethod, ...]:
-        return self.run(reservations.load_connect_methods, self.reservation)
+        ranges = self.catalog.variables.get("natport_ranges")
+        return self.run(reservations.load_connect_methods, self.reservation, ranges)
 
     @cached_property
     def _tools(self) -> Tools:
@@ -89,7 +91,17 @@ class Work:
             progress=self.progress,
             variables=self.catalog.variables.get,
             log=self.log,
+            run=self.run,
+            host_keys=lambda computerid: StoredHostKeys(self.run, computerid),
+            power=lambda action: self.provisioner.power(PowerAction(action)),
+            power_status=lambda: self.provisioner.power_status().value,
         )
+
+    def close(self) -> None:
+        """Let the provisioner, if there is one, close what it holds open."""
+        made = self.__dict__.get("provisioner")
+        if made is not None:
+            made.close()
 
     def run(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

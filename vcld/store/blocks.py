@@ -122,7 +122,10 @@ def end(connection: Connection, blocktimeid: int) -> None:
 
 
 def complete(connection: Connection, blockrequestid: int) -> None:
-    """Mark an allocation as over."""
+    """Mark an allocation as over; no computer is kept for its block times any more."""
+    times = sa.select(BlockTime.id).where(BlockTime.blockRequestid == blockrequestid)
+    connection.execute(sa.delete(BlockComputer).where(BlockComputer.blockTimeid.in_(times)))
+    connection.execute(sa.delete(BlockTime).where(BlockTime.blockRequestid == blockrequestid))
     connection.execute(
         sa.update(BlockRequest)
         .where(BlockRequest.id == blockrequestid)

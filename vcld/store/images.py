@@ -107,19 +107,14 @@ def make_production(
     )
     stale = connection.scalars(_stale_computers(catalog, reservation)).all()
     for computerid in stale:
-        requests.insert(
+        requests.insert_reload(
             connection,
             catalog,
-            requests.NewRequest(
-                state="reload",
-                laststate="reload",
-                computerid=computerid,
-                imageid=image.id,
-                imagerevisionid=revision.id,
-                managementnodeid=reservation.managementnode.id,
-                start_in_seconds=0,
-                end_in_seconds=RELOAD_SECONDS,
-            ),
+            computerid=computerid,
+            imageid=image.id,
+            imagerevisionid=revision.id,
+            managementnodeid=reservation.managementnode.id,
+            end_in_seconds=RELOAD_SECONDS,
         )
     return len(stale)
 

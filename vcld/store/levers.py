@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from vcld.errors import NotFoundError, VcldError
-from vcld.schema.models import Computer, Request, Reservation
+from vcld.schema.models import Computer, Log, Request, Reservation
 from vcld.schema.own import Claim
+from vcld.schema.sqltime import site_now
 from vcld.store import requests
 from vcld.store.catalog import Catalog
 
@@ -33,7 +34,11 @@ def _move(
         .values(stateid=catalog.state_id(new[0]), laststateid=catalog.state_id(new[1]))
     )
     if done.rowcount != 1:
-        raise VcldError(f"request {requestid} changed at this moment; look and try again")
+        raise _changed(requestid)
+
+
+def _changed(requestid: int) -> VcldError:
+    return VcldError(f"request {requestid} changed at this moment; look and try again")
 
 
 def _is_held(connection: Connection, requestid: int) -> bool:
@@ -60,11 +65,12 @@ def retry(connection: Connection, catalog: Catalog, requestid: int) -> str:
     if state == "maintenance":
         target = last if last in {"image", "checkpoint"} else "image"
         _move(connection, catalog, requestid, (state, last), (target, "maintenance"))
-        _set_computers(connection, catalog, requestid, "inuse")
+        _set_computers(connection, catalog, requestid, "maintenance", "inuse")
         return f"the capture of request {requestid} is tried again"
     if state == "failed":
         _move(connection, catalog, requestid, (state, last), (last, last))
-        _set_computers(connection, catalog, requestid, "available")
+        _set_computers(connection, catalog, requestid, "failed", "available")
+        _reopen_log(connection, requestid)
         return f"request {requestid} had failed; {last} is tried again"
     if state == "complete":
         raise VcldError(f"request {requestid} is complete: there is nothing to repeat")
@@ -84,6 +90,13 @@ def cancel(connection: Connection, catalog: Catalog, requestid: int) -> str:
     if "deleted" in {state, last}:
         return f"request {requestid} is being deleted already"
     working_on = last if state == "pending" else state
+    if working_on in {"image", "checkpoint"}:
+        raise VcldError(
+            f"request {requestid} captures an image, which would be lost: wait for its end, or"
+            " set request.stateid by hand"
+        )
+    if working_on == "new" and _starts_later(connection, requestid):
+        return _cancel_early(connection, catalog, requestid, (state, last))
     if working_on in {"new", "reserved"}:
         target = "reserved"
     elif working_on in {"inuse", "imageinuse"}:
@@ -94,13 +107,53 @@ def cancel(connection: Connection, catalog: Catalog, requestid: int) -> str:
     return f"request {requestid} was {state}/{last}; its computer is taken back"
 
 
-def _set_computers(connection: Connection, catalog: Catalog, requestid: int, state: str) -> None:
+def _starts_later(connection: Connection, requestid: int) -> bool:
+    query = sa.select(Request.id).where(Request.id == requestid, Request.start > site_now())
+    return connection.execute(query).first() is not None
+
+
+def _cancel_early(
+    connection: Connection, catalog: Catalog, requestid: int, pair: tuple[str, str]
+) -> str:
+    """Before its start a request has no claim on its computer, which may serve another."""
+    if pair[0] == "pending":
+        # A worker loads in advance; it sees the deletion and lets the computer go.
+        _move(connection, catalog, requestid, pair, ("deleted", "new"))
+        return f"request {requestid} was {'/'.join(pair)}; its load in advance is stopped"
+    logid = connection.scalar(sa.select(Request.logid).where(Request.id == requestid))
+    removed = connection.execute(
+        sa.delete(Request).where(
+            Request.id == requestid,
+            Request.stateid == catalog.state_id(pair[0]),
+            Request.laststateid == catalog.state_id(pair[1]),
+        )
+    )
+    if removed.rowcount != 1:
+        raise _changed(requestid)
+    connection.execute(
+        sa.update(Log).where(Log.id == logid).values(finalend=site_now(), ending="deleted")
+    )
+    return f"request {requestid} was to start later; it is removed"
+
+
+def _reopen_log(connection: Connection, requestid: int) -> None:
+    row = connection.execute(
+        sa.select(Request.logid, Request.end).where(Request.id == requestid)
+    ).one()
+    connection.execute(
+        sa.update(Log).where(Log.id == row.logid).values(finalend=row.end, ending="none")
+    )
+
+
+def _set_computers(
+    connection: Connection, catalog: Catalog, requestid: int, old: str, new: str
+) -> None:
     computers = sa.select(Reservation.computerid).where(Reservation.requestid == requestid)
     connection.execute(
         sa.update(Computer)
         .where(
             Computer.id.in_(computers.scalar_subquery()),
-            Computer.stateid.in_(catalog.states(("failed", "maintenance"))),
+            Computer.stateid == catalog.state_id(old),
         )
-        .values(stateid=catalog.state_id(state))
+        .values(stateid=catalog.state_id(new))
     )

@@ -198,7 +198,7 @@ class Looker:
             .join(last, last.id == Request.laststateid, isouter=True)
         )
         running, resting = Claim.phase == "running", Claim.phase != "running"
-        gone = Reservation.id.is_(None)
+        gone = Request.id.is_(None)  # or the reservation, and with it the request
         due = Claim.next_at <= utc_now()
         rules = (
             (Finding.CHANGED, running, sa.or_(gone, sa.not_(untouched), Claim.revoked == 1)),

@@ -7,6 +7,9 @@ from sqlalchemy.engine import Connection
 
 from vcld.schema.models import OS, Computer, Image, Module, Provisioning
 
+#: The row that stands for a computer on which nothing is.
+NO_IMAGE = "noimage"
+
 
 def provisioning_modules(connection: Connection) -> list[str]:
     """Module names of the provisioners of all computers."""
@@ -21,12 +24,12 @@ def provisioning_modules(connection: Connection) -> list[str]:
 
 
 def guest_modules(connection: Connection) -> list[str]:
-    """Module names of the operating systems of all images."""
+    """Module names of the operating systems of all images that can be loaded."""
     query = (
         sa.select(Module.name)
         .join(OS, OS.moduleid == Module.id)
         .join(Image, Image.OSid == OS.id)
-        .where(Image.deleted == 0)
+        .where(Image.deleted == 0, Image.name != NO_IMAGE)
         .distinct()
     )
     return list(connection.scalars(query))

@@ -27,7 +27,7 @@ from vcld.schema.models import (
     ResourceMap,
     ResourceType,
 )
-from vcld.schema.sqltime import after_site_now
+from vcld.schema.sqltime import after_site_now, site_now
 from vcld.store.catalog import NO_IMAGE, Catalog
 
 #: A request that starts this soon decides what is loaded.
@@ -84,7 +84,11 @@ def _for_block(connection: Connection, computerid: int) -> NextImage | None:
         sa.select(ImageRevision.imageid, ImageRevision.id)
         .join(BlockComputer, BlockComputer.imageid == ImageRevision.imageid)
         .join(BlockTime, BlockTime.id == BlockComputer.blockTimeid)
-        .where(BlockComputer.computerid == computerid, ImageRevision.production == 1)
+        .where(
+            BlockComputer.computerid == computerid,
+            BlockTime.end > site_now(),
+            ImageRevision.production == 1,
+        )
         .order_by(BlockTime.start)
         .limit(1)
     ).one_or_none()

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from vcld.schema.models import Request
 from vcld.schema.own import Notice
 
 
@@ -18,6 +19,11 @@ def is_first(connection: Connection, requestid: int, name: str) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def forget_gone(connection: Connection) -> None:
+    """Drop what is noted of requests that somebody else has removed."""
+    connection.execute(sa.delete(Notice).where(Notice.requestid.not_in(sa.select(Request.id))))
 
 
 def forget(connection: Connection, requestids: Collection[int]) -> None:

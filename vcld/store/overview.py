@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import aliased
 
+from vcld import schedule
 from vcld.schema.models import (
     Computer,
     ComputerLoadFlow,
@@ -24,7 +25,7 @@ from vcld.schema.models import (
     User,
 )
 from vcld.schema.own import Claim, Daemon, LoadDuration
-from vcld.schema.sqltime import seconds_between, site_now, utc_now
+from vcld.schema.sqltime import after_site_now, seconds_between, site_now, utc_now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +56,19 @@ class RequestLine:
 
 
 def load_requests(
-    connection: Connection, requestids: Collection[int] | None = None
+    connection: Connection,
+    requestids: Collection[int] | None = None,
+    *,
+    everything: bool = True,
 ) -> list[RequestLine]:
-    """All requests, or some, by id."""
+    """All requests, or some, by id; without ``everything`` only those that matter now."""
     now, last, computer_state = aliased(State), aliased(State), aliased(State)
     query = (
         sa.select(
             Request.id,
             Reservation.id.label("reservationid"),
-            now.name.label("state"),
-            last.name.label("laststate"),
+            sa.func.coalesce(now.name, "?").label("state"),
+            sa.func.coalesce(last.name, "?").label("laststate"),
             Computer.hostname,
             computer_state.name.label("computer_state"),
             Computer.type,
@@ -82,8 +86,8 @@ def load_requests(
             seconds_between(utc_now(), Claim.next_at).label("next_in"),
         )
         .select_from(Request)
-        .join(now, now.id == Request.stateid)
-        .join(last, last.id == Request.laststateid)
+        .join(now, now.id == Request.stateid, isouter=True)
+        .join(last, last.id == Request.laststateid, isouter=True)
         .join(Reservation, Reservation.requestid == Request.id, isouter=True)
         .join(Computer, Computer.id == Reservation.computerid, isouter=True)
         .join(computer_state, computer_state.id == Computer.stateid, isouter=True)
@@ -96,6 +100,9 @@ def load_requests(
     )
     if requestids is not None:
         query = query.where(Request.id.in_(sorted(requestids)))
+    if not everything:
+        matters = sa.and_(now.name.is_distinct_from("complete"), Request.start < _soon())
+        query = query.where(sa.or_(Claim.reservationid.is_not(None), matters))
     return [
         RequestLine(
             requestid=row.id,
@@ -120,6 +127,29 @@ def load_requests(
         )
         for row in connection.execute(query)
     ]
+
+
+def _soon() -> Any:
+    """Requests that start later are not even loaded in advance yet."""
+    return after_site_now(schedule.PRELOAD_TO_SECONDS)
+
+
+def count_hidden(connection: Connection) -> dict[str, int]:
+    """How many requests do not matter now, by why."""
+    query = (
+        sa.select(
+            sa.func.sum(sa.case((Request.start >= _soon(), 1), else_=0)),
+            sa.func.sum(
+                sa.case((sa.and_(State.name == "complete", Request.start < _soon()), 1), else_=0)
+            ),
+        )
+        .select_from(Request)
+        .join(State, State.id == Request.stateid, isouter=True)
+        .where(~sa.exists().where(Claim.requestid == Request.id))
+    )
+    later, complete = connection.execute(query).one()
+    counts = {"start later": int(later or 0), "complete": int(complete or 0)}
+    return {why: count for why, count in counts.items() if count}
 
 
 def computer_counts(connection: Connection) -> dict[str, int]:
@@ -220,15 +250,16 @@ def load_flow(
 def _in_order(rows: Mapping[str, Any]) -> list[LoadStep]:
     followers = {row.following for row in rows.values()}
     name = next((name for name in rows if name not in followers), None)
+    # Where loads were measured, a step without a measurement is one that they do not have.
+    is_measured = any(row.milliseconds is not None for row in rows.values())
     steps: list[LoadStep] = []
     while name is not None and name in rows and len(steps) < len(rows):
         row = rows[name]
-        measured = row.milliseconds
         steps.append(
             LoadStep(
                 name=name,
                 prettyname=(row.prettyname or name).strip(),
-                seconds=(row.est or 0) if measured is None else measured / 1000,
+                seconds=(row.milliseconds or 0) / 1000 if is_measured else row.est or 0,
             )
         )
         name = row.following

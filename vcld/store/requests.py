@@ -17,9 +17,12 @@ from vcld.schema.own import Claim
 from vcld.schema.sqltime import after_site_now, seconds_between, site_now
 from vcld.store import notices
 from vcld.store.catalog import Catalog
+from vcld.store.grips import Grip
 
 #: The user in whose name computers are reloaded.
 RELOAD_USER = "vclreload"
+#: A reload that follows a reservation has this long.
+RELOAD_SECONDS = 30 * 60
 
 
 def is_deleted(connection: Connection, requestid: int) -> bool:
@@ -96,6 +99,43 @@ def insert(connection: Connection, catalog: Catalog, new: NewRequest) -> tuple[i
     ).inserted_primary_key
     assert reservationid is not None
     return requestid[0], reservationid[0]
+
+
+def insert_reload(
+    connection: Connection,
+    catalog: Catalog,
+    *,
+    computerid: int,
+    imageid: int,
+    imagerevisionid: int,
+    managementnodeid: int,
+    end_in_seconds: int = RELOAD_SECONDS,
+) -> None:
+    """Ask for a computer to be loaded, in the transaction that says so (§6.3)."""
+    new = NewRequest(
+        state="reload",
+        laststate="reload",
+        computerid=computerid,
+        imageid=imageid,
+        imagerevisionid=imagerevisionid,
+        managementnodeid=managementnodeid,
+        start_in_seconds=0,
+        end_in_seconds=end_in_seconds,
+    )
+    insert(connection, catalog, new)
+
+
+def insert_same_again(
+    connection: Connection, catalog: Catalog, requestid: int, computerid: int
+) -> None:
+    """Have the computer of a request's reservation loaded anew, with the same image."""
+    row = connection.execute(
+        sa.select(
+            Reservation.imageid, Reservation.imagerevisionid, Reservation.managementnodeid
+        ).where(Reservation.requestid == requestid, Reservation.computerid == computerid)
+    ).first()
+    if row is not None:
+        insert_reload(connection, catalog, computerid=computerid, **row._mapping)
 
 
 def delete_finished(connection: Connection, catalog: Catalog, requestids: Collection[int]) -> int:
@@ -205,10 +245,10 @@ def _find_rivals() -> sa.Select[*tuple[Any, ...]]:
     )
 
 
-def is_computer_claimed(connection: Connection, computerid: int, requestid: int) -> bool:
-    """True when a worker of another request is at work on the computer."""
+def is_computer_held(connection: Connection, grip: Grip) -> bool:
+    """True when a worker of another reservation may change the grip's computer."""
     query = sa.select(Claim.reservationid).where(
-        Claim.computerid == computerid, Claim.requestid != requestid, Claim.phase == "running"
+        Claim.exclusive_computerid == grip.computerid, Claim.reservationid != grip.reservationid
     )
     return connection.execute(query).first() is not None
 

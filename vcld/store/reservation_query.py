@@ -26,6 +26,8 @@ from vcld.schema.models import (
     Provisioning,
     Request,
     Reservation,
+    Resource,
+    ResourceType,
     ServerRequest,
     State,
     User,
@@ -76,6 +78,40 @@ _sibling = aliased(Reservation, name="s")
 
 def _labelled(prefix: str, entity: Any, *names: str) -> list[Any]:
     return [getattr(entity, name).label(f"{prefix}_{name}") for name in names]
+
+
+#: What hangs on a VM host.
+_OF_VMHOST: tuple[tuple[Any, Any], ...] = (
+    (_host, _host.id == VMHost.computerid),
+    (_host_state, _host_state.id == _host.stateid),
+    (VMProfile, VMProfile.id == VMHost.vmprofileid),
+    (_host_image, _host_image.id == VMProfile.imageid),
+    (_host_os, _host_os.id == _host_image.OSid),
+    (_host_module, _host_module.id == _host_os.moduleid),
+    (_repository_type, _repository_type.id == VMProfile.repositoryimagetypeid),
+    (_datastore_type, _datastore_type.id == VMProfile.datastoreimagetypeid),
+)
+
+
+def _vmhost_columns() -> list[Any]:
+    return [
+        VMHost.id.label("vh_id"),
+        _host_state.name.label("h_state"),
+        *_labelled("h", _host, "id", "hostname", "IPaddress", "privateIPaddress"),
+        *_labelled("vp", VMProfile, *PROFILE_COLUMNS),
+        _host_image.name.label("hi_name"),
+        _host_module.name.label("hm_name"),
+        _repository_type.name.label("rt_name"),
+        _datastore_type.name.label("dt_name"),
+    ]
+
+
+def vmhost_query() -> sa.Select[Any]:
+    """All VM hosts; columns as in ``reservation_query``."""
+    source: Any = VMHost
+    for entity, condition in _OF_VMHOST:
+        source = sa.join(source, entity, condition, isouter=True)
+    return sa.select(*_vmhost_columns()).select_from(source).order_by(VMHost.id)
 
 
 @functools.cache
@@ -191,15 +227,9 @@ def reservation_query() -> sa.Select[Any]:
                 "deleted",
                 "datecreated",
             ),
-            VMHost.id.label("vh_id"),
-            _host_state.name.label("h_state"),
-            *_labelled("h", _host, "id", "hostname", "IPaddress", "privateIPaddress"),
-            *_labelled("vp", VMProfile, *PROFILE_COLUMNS),
-            _host_image.name.label("hi_name"),
-            _host_module.name.label("hm_name"),
-            _repository_type.name.label("rt_name"),
-            _datastore_type.name.label("dt_name"),
+            *_vmhost_columns(),
             *_labelled("n", NATHost, "id", "publicIPaddress", "internalIPaddress"),
+            *_labelled("nc", _nat_computer, "id", "hostname", "privateIPaddress"),
         )
         .select_from(_joined())
         .where(Reservation.id == sa.bindparam("reservationid"))
@@ -228,16 +258,18 @@ def _joined() -> Any:
         (ImageMeta, ImageMeta.id == Image.imagemetaid),
         (ImageRevision, ImageRevision.id == Reservation.imagerevisionid),
         (VMHost, VMHost.id == Computer.vmhostid),
-        (_host, _host.id == VMHost.computerid),
-        (_host_state, _host_state.id == _host.stateid),
-        (VMProfile, VMProfile.id == VMHost.vmprofileid),
-        (_host_image, _host_image.id == VMProfile.imageid),
-        (_host_os, _host_os.id == _host_image.OSid),
-        (_host_module, _host_module.id == _host_os.moduleid),
-        (_repository_type, _repository_type.id == VMProfile.repositoryimagetypeid),
-        (_datastore_type, _datastore_type.id == VMProfile.datastoreimagetypeid),
+        *_OF_VMHOST,
         (NATHostComputerMap, NATHostComputerMap.computerid == Computer.id),
         (NATHost, NATHost.id == NATHostComputerMap.nathostid),
+        (Resource, Resource.id == NATHost.resourceid),
+        (
+            ResourceType,
+            sa.and_(ResourceType.id == Resource.resourcetypeid, ResourceType.name == "computer"),
+        ),
+        (
+            _nat_computer,
+            sa.and_(_nat_computer.id == Resource.subid, ResourceType.id.is_not(None)),
+        ),
     )
     for entity, condition in steps:
         tree = left(tree, entity, condition)

@@ -15,6 +15,7 @@ from vcld.schema.models import (
     OS,
     Affiliation,
     Computer,
+    ConnectLog,
     ConnectMethod,
     ConnectMethodMap,
     ConnectMethodPort,
@@ -28,6 +29,7 @@ from vcld.schema.models import (
     UserGroupMember,
 )
 from vcld.schema.sqltime import site_now
+from vcld.store import nat
 from vcld.store.snapshots import make_user
 
 
@@ -112,6 +114,34 @@ def _log_address() -> sa.Update:
     )
 
 
+def log_connection(
+    connection: Connection, reservation: snapshot.Reservation, address: str, *, verified: bool
+) -> None:
+    """Keep, once, that the user was connected from an address."""
+    userid, logid = reservation.request.user.id, reservation.request.logid
+    mine = (
+        ConnectLog.reservationid == reservation.id,
+        ConnectLog.userid == userid,
+        ConnectLog.remoteIP == address,
+    )
+    if logid is None:
+        return
+    if connection.scalar(sa.select(ConnectLog.id).where(*mine)) is not None:
+        if verified:
+            connection.execute(sa.update(ConnectLog).where(*mine).values(verified=1))
+        return
+    connection.execute(
+        sa.insert(ConnectLog).values(
+            logid=logid,
+            reservationid=reservation.id,
+            userid=userid,
+            remoteIP=address,
+            verified=int(verified),
+            timestamp=site_now(),
+        )
+    )
+
+
 def of_request(connection: Connection, requestid: int) -> tuple[list[int], int | None]:
     """Ids of the request's reservations, ascending, and the id of its log row."""
     rows = connection.execute(
@@ -124,9 +154,9 @@ def of_request(connection: Connection, requestid: int) -> tuple[list[int], int |
 
 
 def load_connect_methods(
-    connection: Connection, reservation: snapshot.Reservation
+    connection: Connection, reservation: snapshot.Reservation, nat_ranges: str | None = None
 ) -> tuple[snapshot.ConnectMethod, ...]:
-    """The ways in which the image's users connect, by id.
+    """The ways in which the image's users connect, by id, with public ports behind a NAT host.
 
     A method applies by operating system type, operating system or image revision; a row for
     the image revision wins over one for the operating system, that over one for its type.
@@ -157,15 +187,21 @@ def load_connect_methods(
             best[row.id] = (rank, row)
     if not best:
         return ()
-    ports: dict[int, list[tuple[int, str]]] = {}
-    for method, port, protocol in connection.execute(
+    ports: dict[int, list[tuple[int, int, str]]] = {}
+    for portid, method, port, protocol in connection.execute(
         sa.select(
-            ConnectMethodPort.connectmethodid, ConnectMethodPort.port, ConnectMethodPort.protocol
+            ConnectMethodPort.id,
+            ConnectMethodPort.connectmethodid,
+            ConnectMethodPort.port,
+            ConnectMethodPort.protocol,
         )
         .where(ConnectMethodPort.connectmethodid.in_(sorted(best)))
         .order_by(ConnectMethodPort.id)
     ):
-        ports.setdefault(method, []).append((port, protocol))
+        ports.setdefault(method, []).append((portid, port, protocol))
+    enabled = [id_ for id_, (_, row) in best.items() if not row.disabled]
+    wanted = [portid for id_ in enabled for portid, _, _ in ports.get(id_, ())]
+    public = nat.ensure_ports(connection, reservation, wanted, nat_ranges)
     return tuple(
         snapshot.ConnectMethod(
             id=id_,
@@ -175,7 +211,12 @@ def load_connect_methods(
             servicename=row.servicename or None,
             startupscript=row.startupscript or None,
             disabled=bool(row.disabled),
-            ports=tuple(ports.get(id_, ())),
+            ports=tuple((port, protocol) for _, port, protocol in ports.get(id_, ())),
+            nat_ports=tuple(
+                (public[portid], port, protocol)
+                for portid, port, protocol in ports.get(id_, ())
+                if portid in public
+            ),
         )
         for id_, (_, row) in sorted(best.items())
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,9 +10,9 @@ from sqlalchemy.engine import Connection
 
 from vcld import snapshot
 from vcld.errors import ReservationChangedError, ReservationDataError
-from vcld.schema.models import Computer, Reservation, State
+from vcld.schema.models import Computer, Reservation, State, VMHost
 from vcld.store.grips import Grip
-from vcld.store.reservation_query import PROFILE_COLUMNS, reservation_query
+from vcld.store.reservation_query import PROFILE_COLUMNS, reservation_query, vmhost_query
 
 #: A user's presence is not checked in reservations this long (specification §2.5).
 LONG_RESERVATION_SECONDS = 86400
@@ -152,6 +153,9 @@ def _computer(m: Mapping) -> snapshot.Computer:
             id=m["n_id"],
             publicIPaddress=m["n_publicIPaddress"],
             internalIPaddress=m["n_internalIPaddress"],
+            computerid=m["nc_id"],
+            hostname=m["nc_hostname"],
+            privateIPaddress=m["nc_privateIPaddress"],
         )
     return snapshot.Computer(
         id=m["c_id"],
@@ -172,12 +176,13 @@ def _computer(m: Mapping) -> snapshot.Computer:
         provisioning=m["p_name"],
         provisioning_module=m["pm_name"],
         predictive_module=m["dm_name"] or "",
-        vmhost=_vmhost(m),
+        vmhost=make_vmhost(m),
         nathost=nathost,
     )
 
 
-def _vmhost(m: Mapping) -> snapshot.VMHost | None:
+def make_vmhost(m: Mapping) -> snapshot.VMHost | None:
+    """Make a VM host of a row of ``reservation_query`` or ``vmhost_query``, if it is complete."""
     if m["vh_id"] is None or m["h_id"] is None or m["vp_id"] is None:
         return None
     own = {
@@ -209,6 +214,15 @@ def _vmhost(m: Mapping) -> snapshot.VMHost | None:
         state=m["h_state"] or "",
         profile=profile,
     )
+
+
+def load_vmhosts(
+    connection: Connection, computerids: Collection[int]
+) -> dict[int, snapshot.VMHost]:
+    """The VM hosts among these computers, by the computer's id."""
+    rows = connection.execute(vmhost_query().where(VMHost.computerid.in_(computerids))).mappings()
+    hosts = filter(None, map(make_vmhost, rows))
+    return {host.computerid: host for host in hosts}
 
 
 def _image(m: Mapping) -> snapshot.Image:

@@ -131,6 +131,10 @@ def _expected(catalog: Catalog, grip: Grip) -> dict[str, object]:
             "of_states": [pending, state],
             "of_laststates": list(catalog.state_ids.values()),
         }
+    if not grip.is_pending:
+        # A cluster that did not begin everywhere is as the web site wrote it.
+        laststate = catalog.state_id(grip.laststate)
+        return {"of_request": grip.requestid, "of_states": [state], "of_laststates": [laststate]}
     return {"of_request": grip.requestid, "of_states": [pending], "of_laststates": [state]}
 
 
@@ -322,6 +326,26 @@ def free_reloading(connection: Connection, catalog: Catalog, computerids: Sequen
         )
         .values(stateid=catalog.state_id("available"))
     )
+
+
+def mark_for_reload(
+    connection: Connection, catalog: Catalog, requestid: int, computerid: int
+) -> list[int]:
+    """Set a request's other computers that were handed out to ``reload``; return their ids."""
+    found = list(
+        connection.scalars(
+            sa.select(Computer.id)
+            .join(Reservation, Reservation.computerid == Computer.id)
+            .where(
+                Reservation.requestid == requestid,
+                Computer.id != computerid,
+                Computer.stateid.in_(catalog.states(("reserved", "inuse"))),
+            )
+        )
+    )
+    values = {"stateid": catalog.state_id("reload")}
+    connection.execute(sa.update(Computer).where(Computer.id.in_(found)).values(values))
+    return found
 
 
 def set_own_computer(connection: Connection, catalog: Catalog, grip: Grip, state: str) -> bool:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import signal as signals
 from collections.abc import Callable
 from typing import Any
 
+import setproctitle
+
 from vcld import clock
 from vcld.config import Settings
+from vcld.errors import ExitCode, WorkerStopped
+from vcld.logs import visible
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.states import blockrequest
 from vcld.store import blocks
+from vcld.store.blocks import DueBlock
 from vcld.supervisor.children import Children, Ended
 from vcld.waiting import Cancellation
 
 #: After a failure, and so that a block that cannot be ended is not tried every second.
 PAUSE_SECONDS = 60.0
+#: What such a child is for; see ``Child.purpose``.
+PURPOSE = "block allocations"
 
 
 class BlockRunner:
@@ -36,7 +44,7 @@ class BlockRunner:
         if self._running or clock.monotonic() < self._not_before:
             return
         try:
-            children.spawn("block allocations", None, lambda: self._be_child(leave_parent))
+            children.spawn(PURPOSE, None, lambda: self._be_child(leave_parent))
         except OSError as err:
             self._log.error("no worker could be started", reason=str(err))
             self._not_before = clock.monotonic() + PAUSE_SECONDS
@@ -52,14 +60,24 @@ class BlockRunner:
 
     def _be_child(self, leave_parent: Callable[[], None]) -> int:
         leave_parent()
+        cancellation = Cancellation()
+        signals.signal(signals.SIGTERM, lambda *_: cancellation.stop("the daemon stops"))
         self._database.after_fork()
         self._database.patience_seconds = self.settings.database_patience_seconds
-        cancellation = Cancellation()
         due = self._database.run(lambda c: blocks.load_due(c, self._node.id))
-        done = [
-            blockrequest.process(
-                self.settings, self._database, self._node, block, cancellation, self._log
-            )
-            for block in due
-        ]
-        return 0 if all(done) else 1
+        done = True
+        for block in due:
+            self._set_title(block)
+            try:
+                done &= blockrequest.process(
+                    self.settings, self._database, self._node, block, cancellation, self._log
+                )
+            except WorkerStopped as stopped:
+                self._log.info("work on block allocations handed back", reason=stopped.reason)
+                return ExitCode.HANDED_BACK
+        return ExitCode.DONE if done else ExitCode.TRY_LATER
+
+    def _set_title(self, block: DueBlock) -> None:
+        """The form that VCL's own tools look for (VCL daemon specification §4.2)."""
+        times = f"{block.blockrequestid}:{block.blocktimeid or -1}"
+        setproctitle.setproctitle(f"{self.settings.processname} {times} '{visible(block.name)}'")

@@ -24,7 +24,7 @@ STOP_PATIENCE_SECONDS = 15.0
 
 @dataclass(slots=True)
 class Child:
-    """A process that holds a claim; ``grip`` is None for block allocations."""
+    """A process that holds a claim; ``grip`` is None for block allocations and probes."""
 
     process: ProcessId
     grip: Grip | None
@@ -69,6 +69,11 @@ class Children:
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._by_pid.values()))
 
+    @property
+    def workers(self) -> int:
+        """How many hold a claim."""
+        return sum(child.grip is not None for child in self._by_pid.values())
+
     def find(self, reservationid: int) -> Child | None:
         """The child that works on a reservation."""
         for child in self._by_pid.values():
@@ -93,6 +98,8 @@ class Children:
 
     def adopt(self, process: ProcessId, grip: Grip) -> bool:
         """Watch over a worker of an earlier daemon. False when it is gone."""
+        if process.pid in self._by_pid:
+            return True  # the start was tried before, and the database went away
         pidfd = process.open_pidfd()
         if pidfd is None:
             return False

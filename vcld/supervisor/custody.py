@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from vcld import clock
+from vcld import clock, processes
 from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
 from vcld.errors import ExitCode, ReservationChangedError, StoreError
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
-from vcld.store import candidates, claims, grips, transitions
+from vcld.store import candidates, claims, grips, loadlog, transitions
+from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
 from vcld.store.look import Finding, Found, Look
 from vcld.supervisor.children import Children, Ended
+from vcld.supervisor.problems import Problems
 from vcld.supervisor.recovery import Death, recover
 
 #: A pending request without an owner must be seen so for this long before it is touched.
@@ -37,6 +39,7 @@ class Custody:
         node: ManagementNode,
         daemon: str,
         children: Children,
+        problems: Problems,
         log: Any,
     ) -> None:
         self.settings = settings
@@ -45,6 +48,7 @@ class Custody:
         self._node = node
         self._daemon = daemon
         self._children = children
+        self._problems = problems
         self._log = log
         self._deaths: list[Death] = []
         #: When a pending request was first seen without an owner.
@@ -57,6 +61,7 @@ class Custody:
 
     def inherit(self) -> None:
         """Take over what an earlier daemon of the node left: live workers, and dead ones."""
+        self._deaths.clear()  # of a start that was tried before
         for running in self._load_running():
             grip, process = running.grip, running.process
             if process is not None and self._children.adopt(process, grip):
@@ -80,7 +85,7 @@ class Custody:
         """
         for death in list(self._deaths):
             try:
-                self._database.run(
+                ended = self._database.run(
                     partial(
                         recover,
                         catalog=catalog,
@@ -90,6 +95,8 @@ class Custody:
                         log=self._log,
                     )
                 )
+                if ended is not None:
+                    self._problems.note(death.grip, ended)
             except ReservationChangedError:
                 continue  # changed at this very moment: the next turn sees how
             except StoreError:
@@ -121,7 +128,7 @@ class Custody:
 
     def _watch_orphans(self, running_claims: int) -> None:
         """A claim's commit may have counted although the daemon never heard so."""
-        held = sum(child.grip is not None for child in self._children) + len(self._deaths)
+        held = self._children.workers + len(self._deaths)
         now = clock.monotonic()
         if running_claims <= held:
             self._orphans_since = None
@@ -144,6 +151,9 @@ class Custody:
         )
         for row in rows:
             if row.is_parent and row.claim is None and row.state == "pending":
+                if self._is_worked_on(row):
+                    self._strays[row.requestid] = now
+                    continue
                 freed = self._database.run(
                     partial(transitions.free_stray, catalog=catalog, stray=row)
                 )
@@ -153,3 +163,10 @@ class Custody:
                     state=row.laststate,
                     done=freed,
                 )
+
+    def _is_worked_on(self, row: Candidate) -> bool:
+        """True while a Perl daemon's worker is at it, here or on another node (§2.4)."""
+        if any(f"|{row.requestid}|{row.reservationid}|" in title for title in processes.titles()):
+            return True
+        entries = self._database.run(lambda c: loadlog.read(c, [row.reservationid]))
+        return bool(entries) and entries[-1].age_seconds < STRAY_SECONDS

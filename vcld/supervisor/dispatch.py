@@ -45,6 +45,7 @@ class Dispatcher:
         self._daemon = daemon
         self.recorder: Recorder = OFF
         self._log = log
+        self._is_full = False
         self._warned: set[tuple[int, str]] = set()
 
     def assignments(
@@ -57,7 +58,9 @@ class Dispatcher:
         requestids = list(dict.fromkeys(item.requestid for item in found))
         for start in range(0, len(requestids), BATCH):
             if room <= 0:
-                self._log.info("worker limit reached", waiting=len(requestids) - start)
+                if not self._is_full:
+                    self._log.info("worker limit reached", waiting=len(requestids) - start)
+                self._is_full = True
                 return
             batch = requestids[start : start + BATCH]
             due = self._due(batch)
@@ -77,6 +80,7 @@ class Dispatcher:
                     recorder=self.recorder,
                 )
             pause()
+        self._is_full = False
 
     def _due(self, requestids: Sequence[int]) -> list[Candidate]:
         """The reservations to start now, in order of urgency; requests together."""

@@ -33,7 +33,7 @@ class Lease:
     def __init__(
         self, settings: Settings, database: Database, node: ManagementNode, log: Any
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._database = database
         self._node = node
         self._log = log
@@ -78,7 +78,7 @@ class Lease:
             return
         if old.identity.hostname == self.identity.hostname:
             return  # the same machine, started anew: nothing of then is alive
-        limit = self._settings.takeover_after_seconds or 300
+        limit = self.settings.takeover_after_seconds or 300
         if old.silent_seconds is not None and old.silent_seconds < limit:
             raise NodeTakenError(
                 f"{them} acted for {self._node.hostname} {old.silent_seconds} s ago; stop it,"
@@ -105,12 +105,12 @@ class Lease:
     @property
     def silent_after_seconds(self) -> float | None:
         """When other nodes count as dead; None when their work is not ours to take."""
-        limit = self._settings.takeover_after_seconds
-        return limit if limit and self._settings.takeover else None
+        limit = self.settings.takeover_after_seconds
+        return limit if limit and self.settings.takeover else None
 
     def is_lost(self) -> bool:
         """True when the heartbeat has failed for so long that others may take over."""
-        limit = self._settings.takeover_after_seconds
+        limit = self.settings.takeover_after_seconds
         return bool(limit) and clock.monotonic() - self._beaten_at > limit * 0.9
 
     def seconds_to_beat(self) -> float:

@@ -21,6 +21,7 @@ from vcld.states.table import STATES
 from vcld.store import transitions
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.look import Finding, Found, Look, Looker, order
+from vcld.supervisor import blocks
 from vcld.supervisor.accounting import Keeper
 from vcld.supervisor.blocks import BlockRunner
 from vcld.supervisor.children import Child, Children, freeze
@@ -28,6 +29,8 @@ from vcld.supervisor.custody import Custody
 from vcld.supervisor.dispatch import Dispatcher
 from vcld.supervisor.lease import FencedError, Lease
 from vcld.supervisor.oddities import Oddities
+from vcld.supervisor.outage import Outage
+from vcld.supervisor.problems import Problems
 from vcld.supervisor.wakeup import Wakeup
 from vcld.supervisor.warming import warm
 
@@ -37,8 +40,6 @@ CATALOG_SECONDS = 60.0
 COALESCE_SECONDS = 0.02
 #: After a failed fork, and between attempts at a lost database.
 PAUSE_SECONDS = 1.0
-#: A refusal that goes on is told of this often.
-TELL_SECONDS = 60.0
 
 
 class Turn(enum.Enum):
@@ -73,12 +74,14 @@ class Supervisor:
         self._wakeup = Wakeup()
         self._children = Children(self._wakeup.selector)
         self._lease = Lease(settings, database, node, self._log)
+        self._problems = Problems(settings, database, node, self._log)
         self._custody = Custody(
             settings=settings,
             database=database,
             node=node,
             daemon=self._lease.identity.daemon,
             children=self._children,
+            problems=self._problems,
             log=self._log,
         )
         self._dispatcher = Dispatcher(
@@ -91,13 +94,14 @@ class Supervisor:
         self._blocks = BlockRunner(settings, database, node, self._log)
         self._oddities = Oddities(settings, database, node, self._log)
         self._recorder: Recorder = OFF
-        self._keeper = Keeper(settings, database, node)
+        self._keeper = Keeper(
+            settings, database, node, self._children, self._leave_parent, self._log
+        )
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._fork_again_at = 0.0
         self._catalog_at = 0.0
-        self._database_down = False
-        self._refusal, self._tell_again_at = "", 0.0
+        self._outage = Outage(self._log)
 
     def run(self) -> ExitCode:
         """Serve until told to stop.
@@ -155,17 +159,20 @@ class Supervisor:
         self._dispatcher.catalog = catalog
 
     def _take_turn(self) -> None:
+        # A database that is away is waited for: the loop lives all the same.
+        self._notify("WATCHDOG=1")
         self._handle_signals()
         self._reap()
         try:
             self._beat()
             self._custody.recover(self._catalog)
+            self._problems.tell(self._children, self._leave_parent)
             if clock.monotonic() >= self._look_at:
                 self._look_at = clock.monotonic() + self._settings.poll_interval_seconds
                 self._look()
                 self._oddities.look_if_due()
         except StoreError as err:
-            self._tell_outage(err)
+            self._outage.tell(err)
             self._look_at = clock.monotonic() + PAUSE_SECONDS
             if self._lease.is_lost():
                 self._let_go()
@@ -176,10 +183,7 @@ class Supervisor:
             self._log.exception("a turn of the loop failed, the next goes on")
             self._look_at = clock.monotonic() + PAUSE_SECONDS
             return
-        if self._database_down:
-            self._database_down = False
-            self._log.info("the database is back")
-        self._notify("WATCHDOG=1")
+        self._outage.note_answer()
 
     def _beat(self) -> None:
         self._lease.beat_if_due()
@@ -192,7 +196,7 @@ class Supervisor:
             self._custody.take_orphans("was on a management node that died")
 
     def _look(self) -> None:
-        room = self._settings.max_workers - len(self._children)
+        room = self._settings.max_workers - self._children.workers
         look = self._database.run(
             lambda c: self._looker.look(c, limit=max(room, 0) + len(self._children) + 50)
         )
@@ -265,8 +269,10 @@ class Supervisor:
 
     def _reap(self) -> None:
         for ended in self._children.reap():
+            if self._keeper.note_end(ended):
+                continue
             self._look_at = min(self._look_at, clock.monotonic() + COALESCE_SECONDS)
-            if ended.child.grip is None:
+            if ended.child.purpose == blocks.PURPOSE:
                 self._blocks.note_end(ended)
             else:
                 self._custody.note_end(ended)
@@ -282,6 +288,7 @@ class Supervisor:
         """Let the workers finish, then hand back; captures go on and are adopted later."""
         self._notify("STOPPING=1")
         self._log.info("stopping", workers=len(self._children))
+        self._keeper.stop()
         grace = self._settings.shutdown_grace_seconds
         self._drain(grace)
         for child in self._interruptible():
@@ -293,7 +300,7 @@ class Supervisor:
         try:
             self._lease.resign()
         except StoreError as err:
-            self._tell_outage(err)
+            self._outage.tell(err)
         self._log.info("stopped", workers_left=len(self._children))
         return ExitCode.DONE
 
@@ -310,7 +317,7 @@ class Supervisor:
                 self._beat()
                 self._custody.recover(self._catalog)
             except StoreError as err:
-                self._tell_outage(err)
+                self._outage.tell(err)
 
     def _wait_for_database(self, work: Callable[[], None]) -> None:
         """Start even when the database is not there yet."""
@@ -320,24 +327,14 @@ class Supervisor:
             except StoreRefusedError:
                 raise
             except StoreError as err:
-                self._tell_outage(err)
+                self._outage.tell(err)
                 self._wakeup.wait(PAUSE_SECONDS)
                 self._handle_signals()
                 if self._turn is Turn.STOP:
                     return
             else:
-                self._database_down = False
+                self._outage.note_answer()
                 return
-
-    def _tell_outage(self, err: StoreError) -> None:
-        if isinstance(err, StoreRefusedError):
-            if (str(err), True) != (self._refusal, clock.monotonic() < self._tell_again_at):
-                self._refusal, self._tell_again_at = str(err), clock.monotonic() + TELL_SECONDS
-                self._log.error("the database refuses what the daemon asks", reason=str(err))
-            return
-        if not self._database_down:
-            self._log.error("the database is away, waiting for it", reason=str(err))
-        self._database_down = True
 
     def _seconds_to_next_turn(self) -> float:
         now = clock.monotonic()
@@ -357,7 +354,9 @@ class Supervisor:
         if settings is not None:
             self._settings = settings
             for part in (
+                self._lease,
                 self._custody,
+                self._problems,
                 self._dispatcher,
                 self._blocks,
                 self._oddities,

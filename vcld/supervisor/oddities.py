@@ -8,14 +8,14 @@ from vcld import clock
 from vcld.config import Settings
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
-from vcld.store import nodes, oddities
+from vcld.store import nodes, notices, oddities
 
 #: How often oddities are looked for.
 LOOK_SECONDS = 300.0
 
 
 class Oddities:
-    """Looks for a wrong clock and for rows without their other half."""
+    """Looks for a wrong clock, for rows without their other half, and for leftovers."""
 
     def __init__(
         self, settings: Settings, database: Database, node: ManagementNode, log: Any
@@ -43,6 +43,7 @@ class Oddities:
             if what not in self._told:
                 self._log.warning("half a request is in the database, it is left alone", what=what)
         self._told = set(found)
+        self._database.run(notices.forget_gone)
 
     def _look_at_clock(self) -> None:
         there = self._database.run(nodes.database_utc)

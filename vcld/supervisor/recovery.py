@@ -7,13 +7,14 @@ load log says why, and the counter lives in the claim, so that a restart does no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from vcld.accounting.recorder import Recorder
 from vcld.config import Settings
 from vcld.errors import Blame
 from vcld.schema.engine import Connection
-from vcld.states import failure
+from vcld.states import cluster, competition, failure
 from vcld.states.outcome import Outcome
 from vcld.states.table import STATES
 from vcld.store import grips, requests, reservations, snapshots, transitions
@@ -36,11 +37,15 @@ def recover(
     recorder: Recorder,
     death: Death,
     log: Any,
-) -> None:
-    """Put a dead worker's reservation back in order, in one transaction."""
+) -> str | None:
+    """Put a dead worker's reservation back in order, in one transaction.
+
+    Returns:
+        Why the request was ended; None when its work is repeated or not ours any more.
+    """
     grip = grips.fence(connection, death.grip)
     if grip is None:
-        return  # it had written its ending
+        return None  # it had written its ending
     log = log.bind(request_id=grip.requestid, reservation_id=grip.reservationid, state=grip.state)
     pair = requests.find_pair(connection, grip.requestid)
     expected = {("pending", grip.state), (grip.state, grip.laststate)}
@@ -49,7 +54,7 @@ def recover(
         _hand_back(connection, catalog, grip, death.manner)
         if pair is None:
             recorder.vanish(connection, [grip.reservationid])
-        return
+        return None
     row, attempts = STATES[grip.state], grip.attempts + 1
     if row.repeatable and attempts < settings.max_attempts:
         pause = failure.retry_pause_seconds(settings, attempts)
@@ -57,13 +62,14 @@ def recover(
         _hand_back(connection, catalog, grip, why, attempts=attempts, retry_seconds=pause)
         recorder.hand_back(connection, grip)
         log.warning("worker died, its work is repeated", reason=why, pause_seconds=pause)
-        return
+        return None
     if pair[0] != "pending":
         # A split cluster's parent may die before it marked the request pending.
         transitions.set_pending(connection, catalog, grip)
     outcome = _decide(connection, grip, f"worker {death.manner}, attempt {attempts}")
     _fail(connection, catalog, recorder, grip, outcome)
     log.error("worker died, its request is ended", reason=outcome.reason)
+    return outcome.reason
 
 
 def _hand_back(
@@ -90,15 +96,21 @@ def _hand_back(
 def restored_computer_state(connection: Connection, grip: Grip) -> str | None:
     """``available`` for a computer left in mid-load; it will be found to need a reload."""
     state = snapshots.find_computer_state(connection, grip.computerid)
-    return "available" if state == "reloading" else None
+    if state != "reloading" or requests.is_computer_held(connection, grip):
+        return None
+    return "available"
 
 
 def _decide(connection: Connection, grip: Grip, message: str) -> Outcome:
     situation = failure.Situation(
         state=grip.state,
+        requestid=grip.requestid,
         computerid=grip.computerid,
         computer_state=snapshots.find_computer_state(connection, grip.computerid),
         seconds_left=requests.seconds_to_end(connection, grip.requestid) or 0,
+        is_taken=competition.is_taken(
+            requests.find_rivals(connection, grip.computerid, grip.requestid)
+        ),
     )
     return failure.decide(situation, message, Blame.MANAGEMENT_NODE)
 
@@ -107,6 +119,9 @@ def _fail(
     connection: Connection, catalog: Catalog, recorder: Recorder, grip: Grip, outcome: Outcome
 ) -> None:
     ids, logid = reservations.of_request(connection, grip.requestid)
+    effects = list(outcome.effects)
+    if grip.state == "reserved" and grip.is_parent and len(ids) > 1:
+        effects.append(partial(cluster.take_back, grip.requestid, grip.computerid))
     transitions.finish(
         connection,
         catalog,
@@ -116,7 +131,7 @@ def _fail(
             computer_state=outcome.computer,
             log_ending=outcome.ending,
             entries=outcome.entries,
-            effects=outcome.effects,
+            effects=tuple(effects),
             reservationids=ids,
             logid=logid,
         ),

@@ -1,0 +1,99 @@
+"""``vcld esxi``: what an operator sees of a VM host before a load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from tests.daemon import Daemon
+from tests.esxi_site import FIRST, EsxiSite, daemon_keys, make_site
+
+
+@pytest.fixture(params=["esx", "vc"])
+def site(request: pytest.FixtureRequest, database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
+    made = make_site(database, tmp_path, request.param)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def daemon(site: EsxiSite, database_url: str) -> Daemon:
+    """A configuration; nothing is started."""
+    return Daemon(site, database_url, **daemon_keys(site))
+
+
+def test_check_tells_what_a_load_needs(site: EsxiSite, daemon: Daemon) -> None:
+    done = daemon.command("esxi", "check", "esx1", "--json")
+
+    assert done.returncode == 0, done.stderr
+    found = {one["what"]: one for one in json.loads(done.stdout)}
+    assert all(one["ok"] for one in found.values())
+    assert "VMware" in found["API"]["text"]
+    assert found["certificate"]["text"] == "checked: pinned"
+    assert found["repository"]["text"].endswith("2 images")
+    assert "GiB for new loads" in found["masters"]["text"]
+    assert found["card 0"]["text"] == "network Private"
+    assert "card 1" in found
+    assert "vcsim-pw" not in done.stdout + done.stderr
+
+
+def test_check_names_every_problem_and_fails(site: EsxiSite, daemon: Daemon) -> None:
+    site.execute(
+        "UPDATE vmprofile SET virtualswitch0 = 'Nowhere', datastorepath = '[gone] x'"
+        " WHERE profilename = 'vcsim'"
+    )
+
+    done = daemon.command("esxi", "check", "esx1.example.org")
+
+    assert done.returncode == 10
+    assert done.stdout.count("PROBLEM") == 2
+    assert "Nowhere" in done.stdout
+    assert "gone" in done.stdout
+
+
+def test_check_of_a_host_that_is_away_says_so(site: EsxiSite, daemon: Daemon) -> None:
+    site.stop()
+
+    done = daemon.command("esxi", "check", "esx1")
+
+    assert done.returncode == 10
+    assert "does not" in done.stdout
+
+
+def test_check_of_an_unknown_host_says_so(site: EsxiSite, daemon: Daemon) -> None:
+    done = daemon.command("esxi", "check", "esx9")
+
+    assert done.returncode == 10
+    assert "no computer esx9 is a VM host" in done.stderr
+
+
+def test_plan_says_what_a_load_would_do_and_does_nothing(site: EsxiSite, daemon: Daemon) -> None:
+    request = site.ask("new", 1)
+
+    done = daemon.command("esxi", "plan", str(request), "--json")
+
+    assert done.returncode == 0, done.stderr
+    lines = json.loads(done.stdout)["vm1"]
+    assert lines[0].startswith(f"copy [shared] repository/{FIRST}/{FIRST}.vmdk to shared")
+    assert any("a linked disk" in line for line in lines)
+    assert "connect Private with MAC 00:50:56:00:00:01" in lines
+    assert site.machines() == {}
+    assert list(site.masters.iterdir()) == []
+    assert site.pair(request) == "new/new"
+    changing = {"CreateVM_Task", "CopyVirtualDisk_Task", "MakeDirectory", "PUT /folder"}
+    assert not changing & set(site.vcsim.counted()["calls"])
+
+
+def test_plan_of_a_load_that_cannot_work_says_why(site: EsxiSite, daemon: Daemon) -> None:
+    shutil.rmtree(site.repository / FIRST)
+    request = site.ask("new", 1)
+
+    done = daemon.command("esxi", "plan", str(request))
+
+    assert done.returncode == 10
+    assert f"image {FIRST} is neither on datastore shared nor in the repository" in done.stderr

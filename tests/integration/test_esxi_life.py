@@ -1,0 +1,223 @@
+"""Requests through the real daemon, a real database and VMware's API simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from tests.daemon import Daemon, Daemons, daemons_for, eventually
+from tests.esxi_site import CAPTURED, FIRST, MODES, SECOND, EsxiSite, daemon_keys, make_site
+from tests.site import ADDRESS, IMAGE, NEW_REVISION, OTHER_IMAGE, OTHER_REVISION, REVISION
+
+
+@pytest.fixture(params=MODES)
+def site(request: pytest.FixtureRequest, database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
+    made = make_site(database, tmp_path, request.param)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
+    with daemons_for(site, database_url) as started:
+        yield started
+
+
+@pytest.fixture
+def daemon(site: EsxiSite, daemons: Daemons) -> Daemon:
+    return daemons.start(**daemon_keys(site))
+
+
+def test_user_gets_a_vm_uses_it_and_it_is_loaded_anew(site: EsxiSite, daemon: Daemon) -> None:
+    request = site.ask("new", 1)
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+
+    machine = site.machines()[f"vm1_{FIRST}"]
+    assert machine.power == "poweredOn"
+    assert machine.path == "[shared] vms/vm1_2-v1/vm1_2-v1.vmx"
+    assert machine.disks == ["[shared] vms/vm1_2-v1/vm1_2-v1.vmdk"]
+    assert machine.parents == [f"[shared] masters/{FIRST}/{FIRST}.vmdk"]
+    assert (machine.cpus, machine.memory_mib) == (2, 1024)
+    assert machine.macs[0] == "00:50:56:00:00:01"
+    assert len(machine.macs) == 2
+    assert machine.extra["vcl.computer_id"] == "1"
+    assert site.world.computer("vm1").imagerevision_id == REVISION
+    before = site.content(site.masters, FIRST)
+
+    site.connect(request)
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+    assert site.world.computer("vm1").open_to == ADDRESS
+    site.end(request)
+
+    eventually(lambda: site.computer(1) == "available", daemon.describe)
+    eventually(lambda: site.scalar("SELECT COUNT(*) FROM request") == 0, daemon.describe)
+    assert list(site.machines()) == [f"vm1_{FIRST}"]
+    assert site.world.computer("vm1").accounts == []
+    assert site.content(site.masters, FIRST) == before
+    assert site.leftovers() == []
+    assert site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
+
+
+def test_load_log_follows_the_flow_of_virtual_machines(site: EsxiSite, daemon: Daemon) -> None:
+    request = site.ask("new", 1)
+
+    eventually(lambda: "acknowledgetimeout" in site.steps(request), daemon.describe)
+    steps = [name for name in site.steps(request) if name not in {"begin", "exited", "info"}]
+    assert list(dict.fromkeys(steps)) == [
+        "statuscheck",
+        "loadimageblade",
+        "doesimageexists",
+        "startload",
+        "transfervm",
+        "vmsetupconfig",
+        "startvm",
+        "machinebooted",
+        "loadimagecomplete",
+        "addinguser",
+        "nodeready",
+        "reserved",
+        "acknowledgetimeout",
+    ]
+
+
+def test_reload_replaces_the_vm_and_its_folder(site: EsxiSite, daemon: Daemon) -> None:
+    first = site.ask("reload", 1)
+    eventually(lambda: site.pair(first) == "gone", daemon.describe)
+
+    second = site.ask("reload", 1, image=OTHER_IMAGE, revision=OTHER_REVISION)
+    eventually(lambda: site.pair(second) == "gone", daemon.describe)
+
+    assert site.computer(1) == "available"
+    assert list(site.machines()) == [f"vm1_{SECOND}"]
+    assert [path.name for path in site.vms.iterdir()] == ["vm1_3-v1"]
+    assert site.world.computer("vm1").imagerevision_id == OTHER_REVISION
+    assert site.scalar("SELECT currentimageid FROM computer WHERE id = 1") == OTHER_IMAGE
+
+
+def test_server_gets_a_disk_of_its_own(site: EsxiSite, daemon: Daemon) -> None:
+    request = site.ask("new", 1, start=60)
+    site.execute(f"INSERT INTO serverrequest (name, requestid) VALUES ('server', {request})")
+    site.execute(f"UPDATE request SET start = NOW() WHERE id = {request}")
+
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+
+    machine = site.machines()[f"vm1_{FIRST}"]
+    assert machine.parents == [None]
+    assert machine.power == "poweredOn"
+    assert site.world.computer("vm1").imagerevision_id == REVISION
+
+
+def in_use(site: EsxiSite, daemon: Daemon) -> int:
+    request = site.ask("new", 1)
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    site.connect(request)
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+    return request
+
+
+def test_image_is_captured_archived_and_the_computer_loaded_with_it(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    request = in_use(site, daemon)
+    before = site.content(site.masters, FIRST)
+
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+    site.set_state(request, "image")
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    eventually(lambda: site.computer(1) == "available", daemon.describe)
+    eventually(lambda: site.scalar("SELECT COUNT(*) FROM request") == 0, daemon.describe)
+    for folder in (site.masters, site.repository):
+        assert site.content(folder, CAPTURED)["imagerevision_id"] == NEW_REVISION
+        assert (folder / CAPTURED / "vcld-image.json").exists()
+    assert site.content(site.masters, FIRST) == before
+    assert list(site.machines()) == [f"vm1_{CAPTURED}"]
+    assert site.machines()[f"vm1_{CAPTURED}"].guest_id == "otherLinuxGuest"
+    assert site.world.computer("vm1").imagerevision_id == NEW_REVISION
+    assert [path.name for path in site.vms.iterdir()] == ["vm1_2-v2"]
+    assert site.leftovers() == []
+    assert site.scalar(f"SELECT size FROM image WHERE id = {IMAGE}") >= 1
+
+
+def test_checkpoint_makes_an_image_and_the_user_keeps_the_vm(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    request = in_use(site, daemon)
+
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+    site.set_state(request, "checkpoint")
+
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+    assert site.content(site.masters, CAPTURED)["imagerevision_id"] == NEW_REVISION
+    machine = site.machines()[f"vm1_{FIRST}"]
+    assert machine.power == "poweredOn"
+    assert site.world.computer("vm1").accounts == ["ada"]
+
+
+def test_image_that_is_made_the_production_one_is_loaded(site: EsxiSite, daemon: Daemon) -> None:
+    request = in_use(site, daemon)
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+    site.set_state(request, "checkpoint")
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+
+    site.set_state(request, "makeproduction", "inuse")
+
+    eventually(lambda: site.scalar("SELECT COUNT(*) FROM request") == 0, daemon.describe)
+    assert site.scalar(f"SELECT production FROM imagerevision WHERE id = {NEW_REVISION}") == 1
+    assert list(site.machines()) == [f"vm1_{CAPTURED}"]
+    assert site.computer(1) == "available"
+
+
+def test_computer_becomes_a_vm_host(site: EsxiSite, daemon: Daemon) -> None:
+    request = site.ask("tovmhostinuse", 1)
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+
+    assert site.computer(1) == "vmhostinuse"
+    assert list(site.machines()) == [f"vm1_{FIRST}"]
+
+
+def test_maintenance_removes_the_vm_and_takes_it_off_its_host(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    loaded = site.ask("reload", 1)
+    eventually(lambda: site.pair(loaded) == "gone", daemon.describe)
+
+    request = site.ask("tomaintenance", 1)
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert site.computer(1) == "maintenance"
+    assert site.machines() == {}
+    assert list(site.vms.iterdir()) == []
+    assert site.scalar("SELECT vmhostid FROM computer WHERE id = 1") is None
+    assert site.content(site.masters, FIRST)["imagerevision_id"] == REVISION
+
+
+def test_sessions_are_closed_when_workers_end(site: EsxiSite, daemon: Daemon) -> None:
+    request = site.ask("reload", 1)
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+
+    assert eventually(lambda: site.vcsim.expire_sessions() == 0)
+
+
+def test_repository_may_be_a_folder_of_the_management_node(site: EsxiSite, daemon: Daemon) -> None:
+    local = site.folder / "archive"
+    local.mkdir()
+    site.store(local, FIRST)
+    site.execute(f"UPDATE vmprofile SET repositorypath = '{local}' WHERE profilename = 'vcsim'")
+    request = in_use(site, daemon)
+    assert site.content(site.masters, FIRST) == site.content(local, FIRST)
+
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+    site.set_state(request, "image")
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    eventually(lambda: site.scalar("SELECT COUNT(*) FROM request") == 0, daemon.describe)
+    assert site.content(local, CAPTURED) == site.content(site.masters, CAPTURED)
+    assert site.content(local, CAPTURED)["imagerevision_id"] == NEW_REVISION
+    assert sorted(path.name for path in local.iterdir()) == [FIRST, CAPTURED]
+    assert site.leftovers() == []
+    assert list(site.machines()) == [f"vm1_{CAPTURED}"]

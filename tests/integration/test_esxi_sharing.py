@@ -1,0 +1,203 @@
+"""What workers share: turns at loading and copying, space, masters that nobody uses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from tests.daemon import Daemon, Daemons, daemons_for, eventually
+from tests.esxi_site import FIRST, SECOND, EsxiSite, daemon_keys, make_site
+from tests.site import OTHER_IMAGE, OTHER_REVISION
+from vcld.schema.engine import Database
+from vcld.store import leases
+
+GIB = 1 << 30
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def site(database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
+    """Two stand-alone hosts with one datastore."""
+    made = make_site(database, tmp_path, "esx", hosts=2)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
+    with daemons_for(site, database_url) as started:
+        yield started
+
+
+@pytest.fixture
+def daemon(site: EsxiSite, daemons: Daemons) -> Daemon:
+    return daemons.start(**daemon_keys(site))
+
+
+@pytest.fixture
+def run(database: Engine) -> Run:
+    """Runs a function of the store in a transaction of its own."""
+    shared = Database(database)
+    return lambda work, *args, **facts: shared.run(lambda c: work(c, *args, **facts))
+
+
+def test_leases_go_to_the_most_urgent_and_then_in_order_of_arrival(run: Run) -> None:
+    def place(token: int) -> Any:
+        return run(leases.advance, "x", token, limit=1)
+
+    holder = run(leases.join, "x", reservationid=1, urgency=1)
+    assert place(holder) == leases.Place(slot=0)
+    late = run(leases.join, "x", reservationid=2, urgency=1)
+    later = run(leases.join, "x", reservationid=3, urgency=1)
+    user = run(leases.join, "x", reservationid=4, urgency=0)
+
+    held = frozenset({holder})
+    assert place(late) == leases.Place(slot=None, before=1, holders=held)
+    assert place(user) == leases.Place(slot=None, before=0, holders=held)
+    run(leases.release, "x", holder)
+    assert place(later) == leases.Place(slot=None, before=2)
+    assert place(user) == leases.Place(slot=0)
+    run(leases.release, "x", user)
+    assert place(late) == leases.Place(slot=0)
+
+
+def test_lease_that_is_not_renewed_is_lost(site: EsxiSite, run: Run) -> None:
+    token = run(leases.join, "x", reservationid=1)
+    assert run(leases.advance, "x", token, limit=1) == leases.Place(slot=0)
+    site.execute("UPDATE vcld_lease SET expires_at = UTC_TIMESTAMP() - INTERVAL 1 SECOND")
+
+    other = run(leases.join, "x", reservationid=2)
+
+    assert run(leases.advance, "x", other, limit=1) == leases.Place(slot=0)
+    assert not run(leases.renew, {"x": token})
+    assert run(leases.advance, "x", token, limit=1) is None
+
+
+def test_next_worker_of_a_reservation_takes_over_what_the_dead_one_held(
+    site: EsxiSite, run: Run
+) -> None:
+    run(leases.join, "x", reservationid=7)
+
+    run(leases.forget, 7)
+
+    assert site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
+
+
+def test_loads_per_host_are_bounded(site: EsxiSite, daemons: Daemons) -> None:
+    site.variable("vmware|loads|esx1.example.org", 1)
+    site.variable("vmware|loads", 2)
+    for server in site.servers:
+        server.rules({"method": "CreateVM_Task", "action": "slow", "seconds": 0.5})
+    daemon = daemons.start(**daemon_keys(site))
+
+    requests = [site.ask("reload", number) for number in range(1, 9)]
+
+    eventually(lambda: daemon.events("load state", loadstate="info"), daemon.describe)
+    assert "waiting for a turn at" in daemon.command("status").stdout
+    eventually(lambda: all(site.pair(r) == "gone" for r in requests), daemon.describe, 60)
+    most = [server.counted()["most"].get("CreateVM_Task") for server in site.servers]
+    assert most[0] == 1
+    assert most[1] is not None
+    assert most[1] <= 2
+
+
+def test_user_who_waits_goes_before_loads_in_the_background(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    site.variable("vmware|loads", 1)
+    for server in site.servers:
+        server.rules({"method": "CreateVM_Task", "action": "slow", "seconds": 1})
+    daemon = daemons.start(**daemon_keys(site))
+    for number in (1, 3, 5):
+        site.ask("reload", number)
+    waiting = "SELECT COUNT(*) FROM vcld_lease WHERE slot IS NULL AND name LIKE 'loads:%%'"
+    eventually(lambda: site.scalar(waiting) == 2, daemon.describe)
+
+    user = site.ask("new", 7)
+
+    eventually(lambda: site.computer(7) == "reserved", daemon.describe)
+    assert user
+    ready = [
+        line["computer"] for line in daemon.events("load state", loadstate="loadimagecomplete")
+    ]
+    assert ready.index("vm7") == 1
+
+
+def test_copies_per_datastore_are_bounded_over_all_hosts(site: EsxiSite, daemons: Daemons) -> None:
+    site.variable("vmware|copies", 1)
+    for server in site.servers:
+        server.rules({"method": "CopyVirtualDisk_Task", "action": "slow", "seconds": 1})
+    daemon = daemons.start(**daemon_keys(site))
+
+    first = site.ask("reload", 1)
+    second = site.ask("reload", 2, image=OTHER_IMAGE, revision=OTHER_REVISION)
+
+    eventually(lambda: site.pair(first) == site.pair(second) == "gone", daemon.describe)
+    assert any(
+        "waiting for a turn at copying to shared" in line["text"]
+        for line in daemon.events("load state", loadstate="info")
+    )
+
+
+def test_space_that_is_promised_to_one_load_is_not_given_to_another(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    """Each load needs 1 GiB of swap and a little; there is room for one of two."""
+    for folder in (FIRST,):
+        shutil.copytree(site.repository / folder, site.masters / folder)
+    for server in site.servers:
+        server.free_space(shared=int(2.5 * GIB))
+        server.rules({"method": "CreateVM_Task", "action": "slow", "seconds": 2})
+
+    requests = [site.ask("reload", 1), site.ask("reload", 2)]
+
+    ended = eventually(
+        lambda: len(found := daemon.events("work ended")) == 2 and found, daemon.describe
+    )
+    assert {line["request_id"] for line in ended} == set(requests)
+    outcomes = sorted(line["next_state"] for line in ended)
+    assert outcomes == ["complete", "failed"]
+    (reason,) = [line["reason"] for line in ended if line["next_state"] == "failed"]
+    assert "not promised to other loads" in reason
+    assert site.computer(1) == site.computer(2) == "available"
+
+
+def test_unused_master_makes_room_and_a_used_one_does_not(site: EsxiSite, daemon: Daemon) -> None:
+    """vm2 on the other host uses SECOND; FIRST is used by nobody."""
+    loaded = site.ask("reload", 2, image=OTHER_IMAGE, revision=OTHER_REVISION)
+    eventually(lambda: site.pair(loaded) == "gone", daemon.describe)
+    shutil.copytree(site.repository / FIRST, site.masters / FIRST)
+    site.store(site.repository, "simulator-third-v1")
+    site.execute("UPDATE imagerevision SET imagename = 'simulator-third-v1' WHERE id = 22")
+    for server in site.servers:
+        server.free_space(shared=1 * GIB)
+
+    request = site.ask("reload", 1, revision=22)
+
+    eventually(lambda: daemon.events("work ended", request_id=request), daemon.describe)
+    assert daemon.events("master removed to make room", image=FIRST)
+    assert not daemon.events("master removed to make room", image=SECOND)
+    assert not (site.masters / FIRST).exists()
+    assert (site.masters / SECOND).exists()
+    assert (site.repository / FIRST).exists()
+
+
+def test_no_master_is_removed_when_another_host_cannot_be_asked(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    daemon = daemons.start(**{**daemon_keys(site), "vsphere_patience": 1})
+    shutil.copytree(site.repository / SECOND, site.masters / SECOND)
+    site.servers[0].free_space(shared=1 * GIB)
+    site.servers[1].rules({"method": "*", "action": "503"})
+    site.execute("UPDATE computer SET vmhostid = 1 WHERE vmhostid IS NOT NULL AND id < 100")
+
+    request = site.ask("reload", 1)
+
+    eventually(lambda: daemon.events("work ended", request_id=request), daemon.describe, 90)
+    assert (site.masters / SECOND).exists()
+    assert daemon.events("no master is removed: another host on the datastore cannot be asked")

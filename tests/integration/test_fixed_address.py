@@ -1,0 +1,81 @@
+"""Server requests with a fixed address: it is the computer's while the server lasts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.daemon import Daemons, eventually
+from tests.site import ADDRESS, Site
+
+FIXED = "192.0.2.201"
+OWN = "192.0.2.99"
+
+
+def ask_for_server(site: Site, computer: int) -> tuple[int, int]:
+    """A request with a fixed address whose user is there at once; its id, the server's."""
+    request = site.ask("new", computer, start=0)
+    server = site.scalar("SELECT COALESCE(MAX(id), 0) + 1 FROM serverrequest")
+    site.execute(
+        "INSERT INTO serverrequest (id, name, serverprofileid, requestid, fixedIP)"
+        f" VALUES ({server}, 'web', 0, {request}, '{FIXED}')"
+    )
+    site.variable(f"fixedIPsr{server}", "netmask: 255.255.255.0")
+    site.execute(f"UPDATE reservation SET remoteIP = '{ADDRESS}' WHERE requestid = {request}")
+    return request, server
+
+
+def address(site: Site, computer: int) -> str:
+    return str(site.scalar(f"SELECT IPaddress FROM computer WHERE id = {computer}"))
+
+
+def variables(site: Site, server: int) -> dict[str, str]:
+    with site.engine.begin() as c:
+        rows = c.exec_driver_sql(
+            "SELECT name, value FROM variable"
+            f" WHERE name IN ('fixedIPsr{server}', 'originalIPaddr_{server}')"
+        )
+        return {name: value for name, value in rows}
+
+
+def test_the_computer_has_it_until_the_server_ends(site: Site, daemons: Daemons) -> None:
+    request, server = ask_for_server(site, 1)
+    daemon = daemons.start()
+
+    eventually(lambda: site.computer(1) == "inuse", daemon.describe)
+    assert address(site, 1) == FIXED
+    assert variables(site, server) == {
+        f"fixedIPsr{server}": "netmask: 255.255.255.0",
+        f"originalIPaddr_{server}": OWN,
+    }
+
+    site.end(request)
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert address(site, 1) == OWN
+    assert variables(site, server) == {}
+
+
+def test_an_address_that_another_computer_has_is_refused(site: Site, daemons: Daemons) -> None:
+    site.execute(f"UPDATE computer SET IPaddress = '{FIXED}' WHERE id = 5")
+    request, _ = ask_for_server(site, 1)
+    daemon = daemons.start()
+
+    eventually(lambda: site.pair(request) == "failed/new", daemon.describe)
+    text = dict(site.load_log(request))["failed"]
+    assert text == f"the fixed address {FIXED} is that of vm5.example.org already"
+    assert (address(site, 1), address(site, 5)) == (OWN, FIXED)
+    assert site.computer(1) == "available"
+
+
+@pytest.mark.parametrize("end", ["error", "death"])
+def test_a_failure_afterwards_gives_the_computer_its_own_address_again(
+    site: Site, daemons: Daemons, end: str
+) -> None:
+    what = {"signal": "KILL"} if end == "death" else {"error": "ProvisioningError"}
+    site.write_script(rules=[{"step": "new:reserve", **what}])
+    request, server = ask_for_server(site, 1)
+    daemon = daemons.start(max_attempts=1)
+
+    eventually(lambda: site.pair(request) == "failed/new", daemon.describe)
+
+    assert address(site, 1) == OWN
+    assert variables(site, server) == {f"fixedIPsr{server}": "netmask: 255.255.255.0"}

@@ -1,0 +1,226 @@
+"""Accounts on a real Linux host: made, changed and taken away without a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.ssh_guests import SSH, Bench, account, ready
+from tests.ssh_hosts import Host, Login, Network, run
+from vcld.errors import Blame, RemoteError
+
+
+@pytest.fixture
+def host(ssh_network: Network) -> Host:
+    ssh_network.client("home", 201)
+    return ssh_network.host("vm1")
+
+
+def login(host: Host, user: str, password: str, command: str = "id -un") -> tuple[int, str]:
+    return Login(host.network, "home", user, host.public, password, command=command).result()
+
+
+def test_repeated_reserve_changes_nothing(host: Host) -> None:
+    guest = ready(host, account(root=True))
+    show = (
+        "cat /etc/passwd /etc/group /etc/sudoers.d/vcld /etc/ssh/sshd_config"
+        " /etc/ssh/external_sshd_config"
+    )
+    once = host.sh(show)
+
+    for _ in range(2):
+        guest.reserve([account(root=True)])
+
+    assert host.sh(show) == once
+    assert once.count("AllowGroups vcl\n") == 1
+    assert host.sh("id ada").startswith("uid=601(ada) ")
+
+
+def test_owner_and_members_of_groups_get_their_rights(host: Host) -> None:
+    guest = ready(host, account(root=True), account("bob", "pw-of-bob", uid=602))
+    guest.grant_access([SSH])
+    sudo = "sudo -n id -un"
+
+    assert login(host, "ada", "pw-of-ada", sudo) == (0, "root\n")
+    assert login(host, "bob", "pw-of-bob") == (0, "bob\n")
+    assert login(host, "bob", "pw-of-bob", sudo)[0] != 0
+
+    # The owner changes the groups: bob becomes an administrator, eve comes, ada stays.
+    guest.sync_accounts([
+        account(), account("bob", "pw-of-bob", uid=602, root=True), account("eve", "pw-of-eve", uid=603),
+    ])  # fmt: skip
+    assert login(host, "bob", "pw-of-bob", sudo) == (0, "root\n")
+    assert login(host, "ada", "pw-of-ada", sudo)[0] != 0
+    assert login(host, "eve", "pw-of-eve") == (0, "eve\n")
+    guest.sync_accounts([account()])
+    assert host.users() == ["ada"]
+    assert login(host, "eve", "pw-of-eve")[0] == 255
+
+
+def test_root_never_gets_in_from_outside(host: Host) -> None:
+    guest = ready(host)
+    host.sh("echo root:known | chpasswd")
+
+    guest.grant_access([SSH])
+
+    assert login(host, "root", "known")[0] == 255
+
+
+def test_account_of_a_directory_gets_no_password_and_keys_open_it(
+    host: Host, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    public = key.with_suffix(".pub").read_text()
+    odd = 'command="echo $(touch /tmp/trap)" ssh-ed25519 AAAA it\'s'
+    guest = ready(
+        host,
+        account(password=None, usepublickeys=True, sshpublickeys=f"{public}\r\n\n# mine\n{odd}\n"),
+    )
+    guest.reserve([account(password=None, usepublickeys=True, sshpublickeys=public)])
+    guest.grant_access([SSH])
+
+    assert host.sh("getent shadow ada | cut -d: -f2") == "*\n"
+    assert host.sh("cat /home/ada/.ssh/authorized_keys") == f"{public}{odd}\n"
+    assert host.sh("stat -c '%a %U' /home/ada/.ssh /home/ada/.ssh/authorized_keys") == (
+        "700 ada\n600 ada\n"
+    )
+    done = host.network.on_client(
+        "home", "ssh", "-F", "none", "-i", str(key), "-o", "StrictHostKeyChecking=no",
+        "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
+        f"ada@{host.public}", "id -un",
+    )  # fmt: skip
+    assert run(*done) == "ada\n"
+    assert host.sh("ls /tmp/trap", check=False) == ""
+
+
+def test_account_that_was_there_is_lent_and_not_removed(host: Host) -> None:
+    host.sh("useradd -m -u 601 ada; echo ada:own-pw | chpasswd; touch /home/ada/kept;"
+            "useradd -m bob; echo bob:own-pw | chpasswd")  # fmt: skip
+    guest = ready(host, account(password=None))
+    guest.grant_access([SSH])
+    assert login(host, "ada", "own-pw") == (0, "ada\n")
+    assert login(host, "bob", "own-pw")[0] == 255
+
+    guest.sanitize([])
+    guest.grant_access([SSH])
+
+    assert login(host, "ada", "own-pw")[0] == 255
+    assert host.sh("ls /home/ada") == "kept\n"
+
+
+def test_links_of_a_user_do_not_lead_root_astray(host: Host) -> None:
+    guest = ready(host)
+    host.sh("su ada -c 'mkdir -p ~/.ssh; ln -s /etc/shadow ~/.ssh/authorized_keys'")
+
+    with pytest.raises(RemoteError, match="no ssh keys for ada"):
+        guest.sync_accounts([account(usepublickeys=True, sshpublickeys="ssh-ed25519 AAAA x")])
+
+    assert "AAAA x" not in host.sh("cat /etc/shadow")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x'; touch /tmp/trap; '", "$(touch /tmp/trap)", "a b", "-rf", "first\nsecond", "Zoë", "",
+     "../../etc", "root:0", "12345", "%sudo", "a" * 33],
+)  # fmt: skip
+def test_fault_30_names_that_no_account_can_have_reach_no_shell(host: Host, name: str) -> None:
+    guest = Bench(host).guest()
+    guest.post_load()
+
+    with pytest.raises(RemoteError, match="can have no account on Linux") as caught:
+        guest.reserve([account(name)])
+
+    assert caught.value.blame is Blame.NOBODY
+    assert host.users() == []
+    assert host.sh("ls /tmp") == ""
+
+
+def test_fault_30_odd_passwords_and_texts_are_data(host: Host) -> None:
+    password = "it's $(touch /tmp/trap) `x` \"; % \\ é"
+    guest = ready(host, account(password=password))
+    guest.grant_access([SSH])
+
+    guest.notify_console("The end'; touch /tmp/trap; $(touch /tmp/trap)\nis near %s")
+    guest.tag_tainted("it's $(touch /tmp/trap) `x`")
+
+    assert login(host, "ada", password) == (0, "ada\n")
+    assert host.sh("ls /tmp") == ""
+    assert guest.tags().tainted == "it's $(touch /tmp/trap) `x`"
+
+
+def test_accounts_of_the_system_are_nobodys(host: Host) -> None:
+    guest = Bench(host).guest()
+    guest.post_load()
+
+    for name in ("root", "daemon", "sshd"):
+        with pytest.raises(RemoteError, match=f"account {name} belongs to the system"):
+            guest.reserve([account(name)])
+
+    assert host.sh("getent passwd root daemon") == host.sh("head -n 2 /etc/passwd")
+
+
+def test_account_goes_with_its_processes_files_and_jobs(host: Host) -> None:
+    guest = ready(host, account(root=True), account("bob", "pw", uid=602))
+    host.sh("""
+        su ada -c 'nohup sleep 1000 >/dev/null 2>&1 & (echo "* * * * * true" | crontab -) '
+        su ada -c 'touch /tmp/file /var/tmp/file /dev/shm/file; mkdir -m 700 /tmp/dir'
+        su ada -c 'ipcmk -M 64 >/dev/null'
+        su bob -c 'trap "" TERM HUP; nohup sleep 1000 >/dev/null 2>&1 &'
+        mkdir /srv/shared; chmod 777 /srv/shared; su ada -c 'touch /srv/shared/deep'
+        touch /srv/shared/kept /tmp/kept""")
+    guest.tag_tainted("a user may have logged in")
+
+    guest.sanitize([])
+
+    assert host.users() == []
+    assert "sleep 1000" not in host.sh("ps axww -o args")
+    assert host.sh("ls /tmp /var/tmp /dev/shm /home /srv/shared").split() == [
+        "/dev/shm:", "/home:", "/srv/shared:", "kept", "/tmp:", "kept", "/var/tmp:",
+    ]  # fmt: skip
+    assert host.sh("ls /var/spool/cron/crontabs /etc/sudoers.d | grep -v README") == (
+        "/etc/sudoers.d:\n\n/var/spool/cron/crontabs:\n"
+    )
+    assert host.sh("ipcs -m | grep 601", check=False) == ""
+    assert guest.tags().tainted == ""
+    guest.sanitize([])
+
+
+def test_home_on_the_exclude_list_stays(host: Host) -> None:
+    guest = ready(host)
+    host.sh("mkdir -p /root/.vclcontrol; echo /home/ada > /root/.vclcontrol/vcl_exclude_list")
+
+    guest.sanitize([])
+
+    assert host.users() == []
+    assert host.sh("ls /home") == "ada\n"
+
+
+def test_computer_with_a_user_on_it_is_not_sanitized_but_reloaded(host: Host) -> None:
+    guest = ready(host)
+    guest.grant_access([SSH])
+    session = Login(host.network, "home", "ada", host.public, "pw-of-ada")
+    assert session.says("here") == "here"
+
+    with pytest.raises(RemoteError, match=r"a user is connected from 198\.51\.100\.201 to port 22"):
+        Bench(host).guest(laststate="reserved").sanitize([])
+
+    session.end()
+
+
+def test_passwords_are_in_no_process_list_and_no_log(
+    host: Host, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Every program that runs on the host leaves its arguments.
+    host.sh("""
+        for name in chpasswd useradd usermod su timeout sed grep; do
+            real=$(command -v $name); mv $real $real.real
+            printf '#!/bin/sh\\necho "%s $*" >> /var/log/arguments\\nexec %s "$@"\\n' \
+                $name $real.real > $real; chmod 755 $real
+        done""")
+    ready(host, account(password="tr0ub4dor-3"))
+
+    assert "useradd" in host.sh("cat /var/log/arguments")
+    assert "tr0ub4dor" not in host.sh("cat /var/log/arguments; dmesg 2>/dev/null; ls -R /tmp")
+    assert "tr0ub4dor" not in "".join(capfd.readouterr())

@@ -1,0 +1,143 @@
+"""Computers behind a NAT host: real packets through a real NAT host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.daemon import Daemons, eventually
+from tests.integration.test_ssh_firewall import LEGACY
+from tests.site import Site
+from tests.ssh_guests import SSH, Bench, ready
+from tests.ssh_hosts import Host, Login, Network
+from tests.ssh_site import TAGS, password_of, press_connect, until_reserved, use_linux
+from vcld.errors import Blame, RemoteError
+from vcld.schema import models as m
+from vcld.snapshot import NATHost, Reservation
+from vcld.store.nat import parse_ranges
+
+METHOD = replace(SSH, nat_ports=((5700, 22, "TCP"),))
+
+
+def behind(nat: Host, computerid: int = 5) -> Callable[[Reservation], Reservation]:
+    def change(made: Reservation) -> Reservation:
+        host = NATHost(
+            id=1, publicIPaddress=nat.public, internalIPaddress=nat.inside, computerid=77,
+            hostname="nat.example.edu", privateIPaddress=nat.private,
+        )  # fmt: skip
+        return replace(made, computer=replace(made.computer, id=computerid, nathost=host))
+
+    return change
+
+
+def make_hosts(network: Network, prepare: str = "") -> tuple[Host, Host]:
+    """A NAT host and a computer that reaches the world through it."""
+    nat = network.host("nat", networks=("private", "public", "inside"), prepare=prepare)
+    computer = network.host("vm1", networks=("private", "inside"), prepare=TAGS)
+    computer.sh(f"ip route add default via {nat.inside}")
+    return nat, computer
+
+
+@pytest.mark.parametrize("prepare", ["", LEGACY], ids=["nftables", "iptables"])
+def test_fault_53_forward_opens_with_access_and_nothing_of_it_stays(
+    ssh_network: Network, prepare: str
+) -> None:
+    ssh_network.client("home", 201)
+    nat, computer = make_hosts(ssh_network, prepare)
+    rules = "iptables-save; /mnt/nft list ruleset"
+    guest = ready(computer, change=behind(nat))
+    assert not ssh_network.reaches("home", nat.public, 5700)
+
+    for _ in range(2):
+        guest.grant_access([METHOD])
+    assert ssh_network.reaches("home", nat.public, 5700)
+    login = Login(ssh_network, "home", "ada", nat.public, "pw-of-ada", port=5700, command="id -un")
+    assert login.result() == (0, "ada\n")
+
+    guest.restrict_access("198.51.100.202", [METHOD])
+    assert not ssh_network.reaches("home", nat.public, 5700)
+    guest.restrict_access("198.51.100.201", [METHOD])
+    assert ssh_network.reaches("home", nat.public, 5700)
+
+    # The forward outlives a restart of the NAT host.
+    nat.restart()
+    assert ssh_network.reaches("home", nat.public, 5700)
+
+    guest.sanitize([])
+    assert not ssh_network.reaches("home", nat.public, 5700)
+    assert "vcldnat" not in nat.sh(rules)
+    assert nat.sh("ls -A /etc/vcld/nat") == ""
+    guest.sanitize([])
+
+
+def test_port_that_a_failure_left_behind_goes_to_its_new_owner(ssh_network: Network) -> None:
+    ssh_network.client("home", 201)
+    nat, computer = make_hosts(ssh_network)
+    left = ready(computer, change=behind(nat, computerid=4))
+    left.grant_access([METHOD])
+
+    guest = Bench(computer, change=behind(nat, computerid=5)).guest()
+    guest.grant_access([METHOD])
+
+    assert nat.sh("ls /etc/vcld/nat") == "vcldnat5.nft\n"
+    assert "vcldnat4" not in nat.sh("nft list ruleset")
+
+
+def test_nat_host_that_is_down_is_blamed_on_nobody_who_has_the_computer(
+    ssh_network: Network,
+) -> None:
+    nat, computer = make_hosts(ssh_network)
+    guest = ready(computer, change=behind(nat), settings={"ssh_connect_timeout_seconds": 1})
+    nat.power_off()
+
+    with pytest.raises(RemoteError, match=r"nat\.example\.edu .* cannot be reached") as caught:
+        guest.grant_access([METHOD])
+
+    assert caught.value.blame is Blame.MANAGEMENT_NODE
+    guest.post_reservation()
+
+
+def test_user_reaches_a_computer_behind_nat_by_the_port_that_the_database_names(
+    site: Site, daemons: Daemons, ssh_network: Network, tmp_path: Path
+) -> None:
+    home = ssh_network.client("home", 201)
+    nat, computer = make_hosts(ssh_network)
+    use_linux(site, ssh_network, computer, nat, kind="lab")
+    with site.engine.begin() as c:
+        kind = c.scalar(sa.select(m.ResourceType.id).where(m.ResourceType.name == "computer"))
+        c.execute(sa.insert(m.Resource).values(id=500, resourcetypeid=kind, subid=2))
+        c.execute(
+            sa.insert(m.NATHost).values(
+                id=1, resourceid=500, publicIPaddress=nat.public, internalIPaddress=nat.inside
+            )
+        )
+        c.execute(sa.insert(m.NATHostComputerMap).values(nathostid=1, computerid=1))
+    daemon = daemons.start()
+
+    request = site.ask("new", 1)
+    until_reserved(site, 1, daemon.describe)
+    port = int(site.scalar("SELECT publicport FROM natport"))
+    allowed = parse_ranges(site.scalar("SELECT value FROM variable WHERE name='natport_ranges'"))
+    assert any(port in numbers for numbers in allowed)
+    press_connect(site, request, home)
+    eventually(lambda: ssh_network.reaches("home", nat.public, port), daemon.describe)
+    session = Login(ssh_network, "home", "ada", nat.public, password_of(site, request), port=port)
+    assert session.says("hello") == "hello"
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+
+    site.end(request)
+    eventually(lambda: site.computer(1) == "available", daemon.describe)
+    session.end()
+    assert not ssh_network.reaches("home", nat.public, port)
+    eventually(lambda: site.scalar("SELECT COUNT(*) FROM natport") == 0, daemon.describe)
+
+
+def test_ranges_of_public_ports_leave_out_nonsense() -> None:
+    assert parse_ranges("5700-6500, 9696-9701,x,70000-80000,9-3") == [
+        range(5700, 6501), range(9696, 9702),
+    ]  # fmt: skip
+    assert parse_ranges("") == parse_ranges(None) == [range(49152, 65536)]

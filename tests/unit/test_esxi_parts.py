@@ -1,0 +1,234 @@
+"""Parts of the ESXi provisioner that need no host: paths, passwords, configurations, names."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from cryptography.hazmat.primitives import hashes, padding, serialization
+from cryptography.hazmat.primitives.asymmetric import padding as rsa_padding
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from pyVmomi import vim, vmodl
+
+from tests.samples import make_reservation, make_vmhost
+from vcld.config import Settings
+from vcld.errors import (
+    BackendUnavailableError,
+    Blame,
+    ConfigError,
+    FatalProvisioningError,
+    ProvisioningError,
+)
+from vcld.guest.interface import Tools
+from vcld.provisioning.esxi import credentials, faults, marker, naming, spec, vmx
+from vcld.provisioning.esxi.endpoint import make_endpoint
+from vcld.provisioning.esxi.files import FileFacts
+from vcld.provisioning.esxi.marker import Hardware, Marker
+from vcld.provisioning.esxi.paths import DatastorePath, parse
+from vcld.waiting import Cancellation
+
+SECRET = "the host's pässword"
+OAEP = rsa_padding.OAEP(
+    mgf=rsa_padding.MGF1(algorithm=hashes.SHA1()), algorithm=hashes.SHA1(), label=None
+)
+
+
+def make_tools(found: str | None = None, **keys: Any) -> Tools:
+    return Tools(
+        settings=Settings(fqdn="mn1.example.edu", **keys),
+        cancellation=Cancellation(),
+        progress=lambda name, text: None,
+        variables=lambda name: None,
+        log=structlog.get_logger(),
+        run=lambda work, *args: found,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/vmfs/volumes/store1/a/b", "[store1] a/b", "[store1]a/b/", "store1/a/b", "store1//a/b"],
+)
+def test_path_is_read_in_every_way_that_sites_write_it(text: str) -> None:
+    assert parse(text) == DatastorePath("store1", "a/b")
+    assert str(parse(text)) == "[store1] a/b"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "store1/../x", "[store1] a/../../b", "/"])
+def test_path_that_names_no_datastore_or_leads_out_of_it_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^"):
+        parse(text)
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture
+def key_path(key: rsa.RSAPrivateKey, tmp_path: Path) -> Path:
+    path = tmp_path / "mn.key"
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(pem)
+    return path
+
+
+def test_plain_password_is_taken_as_it_is() -> None:
+    assert credentials.password_of(make_vmhost().profile, make_tools()) == "host-pw"
+
+
+def test_password_encrypted_for_an_rsa_key_is_read(key: rsa.RSAPrivateKey, key_path: Path) -> None:
+    sealed = key.public_key().encrypt(SECRET.encode(), OAEP).hex()
+    profile = dataclasses.replace(
+        make_vmhost().profile, password=None, encryptedpasswd=sealed, rsakey=str(key_path)
+    )
+
+    assert credentials.password_of(profile, make_tools()) == SECRET
+
+
+def test_password_with_a_secretid_is_read(key: rsa.RSAPrivateKey, key_path: Path) -> None:
+    aes, vector = bytes(range(32)), bytes(range(16))
+    padder = padding.PKCS7(128).padder()
+    cipher = Cipher(algorithms.AES(aes), modes.CBC(vector)).encryptor()
+    padded = padder.update(SECRET.encode()) + padder.finalize()
+    sealed = base64.b64encode(vector + cipher.update(padded) + cipher.finalize()).decode()
+    stored = base64.b64encode(key.public_key().encrypt(aes, OAEP)).decode()
+    profile = dataclasses.replace(make_vmhost().profile, password=sealed, secretid=4)
+    tools = make_tools(stored, crypt_key=str(key_path))
+
+    assert credentials.password_of(profile, tools) == SECRET
+
+    with pytest.raises(FatalProvisioningError, match="has not encrypted it for mn1") as caught:
+        credentials.password_of(profile, make_tools(None, crypt_key=str(key_path)))
+    assert caught.value.blame is Blame.MANAGEMENT_NODE
+    assert sealed not in str(caught.value)
+
+
+def test_password_for_another_key_is_told_of_without_it(key_path: Path) -> None:
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    sealed = other.public_key().encrypt(SECRET.encode(), OAEP).hex()
+    profile = dataclasses.replace(
+        make_vmhost().profile, password=None, encryptedpasswd=sealed, rsakey=str(key_path)
+    )
+
+    with pytest.raises(FatalProvisioningError, match="does not fit the key"):
+        credentials.password_of(profile, make_tools())
+
+
+def test_password_shows_in_no_text_of_an_endpoint() -> None:
+    endpoint = make_endpoint(make_vmhost(), make_tools())
+
+    assert endpoint.password == "host-pw"
+    assert "host-pw" not in repr(endpoint)
+    assert (endpoint.address, endpoint.port) == ("192.0.2.11", 443)
+    assert endpoint.certificate_name == "esx1.example.edu"
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [
+        ({"hosts": {"esx1": {"thumbprint": "abc"}}}, "64 hex digits"),
+        ({"hosts": {"esx1": {"insecure": True}}}, "unknown key 'insecure'"),
+        ([], "must hold 'hosts:'"),
+    ],
+)
+def test_file_of_hosts_that_cannot_be_meant_is_refused(
+    data: Any, wrong: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vsphere.yaml"
+    path.write_text(json.dumps(data) if data else "- a\n")
+
+    with pytest.raises(ConfigError, match=wrong):
+        make_endpoint(make_vmhost(), make_tools(vsphere_config=str(path)))
+
+
+def test_reference_file_of_the_perl_daemon_is_read() -> None:
+    text = (
+        '#!/usr/bin/vmware\nguestOS = "rhel7-64"\nscsi0.virtualDev = "pvscsi"\n'
+        'ethernet0.virtualDev="vmxnet3"\nvirtualHW.version = "9"\nfirmware = "efi"\n'
+    )
+
+    assert vmx.hardware_of(text) == Hardware(
+        guest_id="rhel7_64Guest",
+        controller="ParaVirtualSCSIController",
+        card="VirtualVmxnet3",
+        firmware="efi",
+        version="vmx-09",
+    )
+    assert vmx.guest_id_of("windows9srv-64") == "windows9Server64Guest"
+    assert vmx.hardware_of("") == Hardware()
+
+
+def test_desktop_windows_gets_two_sockets_at_most() -> None:
+    image = dataclasses.replace(make_reservation().image, minprocnumber=8)
+
+    assert spec.processors(image, "windows9_64Guest", 16) == (8, 4)
+    assert spec.processors(image, "rhel7_64Guest", 16) == (8, 1)
+    assert spec.processors(image, "rhel7_64Guest", 4) == (4, 1)
+
+
+def test_guest_comes_from_the_image_or_else_from_its_os() -> None:
+    image = make_reservation().image
+
+    assert spec.guest_id(image, Hardware(guest_id="sles12_64Guest")) == "sles12_64Guest"
+    assert spec.guest_id(image, Hardware()) == "otherLinux64Guest"
+    centos = dataclasses.replace(image, os_name="vmwarecentos7")
+    assert spec.guest_id(centos, Hardware()) == "centos64Guest"
+
+
+def test_memory_is_a_multiple_of_four() -> None:
+    image = dataclasses.replace(make_reservation().image, minram_mib=1023)
+
+    assert spec.memory_mib(image) == 1020
+
+
+def test_folders_belong_to_the_computer_of_their_name_only() -> None:
+    computer = make_reservation().computer
+
+    assert naming.is_folder_of(computer, "vm1_9-v3")
+    assert naming.is_folder_of(computer, "vm1_9-v3_old")
+    for other in ("vm10_9-v3", "vm1", "vm1_base", "rhel7-base9-v3", "myvm1_9-v3"):
+        assert not naming.is_folder_of(computer, other), other
+
+
+def test_marker_tells_a_damaged_image() -> None:
+    made = Marker(image="a", files={"a.vmdk": 10})
+    read = marker.from_text(made.to_text(), "[x] a")
+    assert read == made
+    read.check("[x] a", {"a.vmdk": FileFacts(size_bytes=10)})
+
+    with pytest.raises(FatalProvisioningError, match="has 9 bytes instead of 10") as caught:
+        read.check("[x] a", {"a.vmdk": FileFacts(size_bytes=9)})
+    assert caught.value.blame is Blame.IMAGE
+    with pytest.raises(FatalProvisioningError, match="has no bytes instead of 10"):
+        read.check("[x] a", {})
+    for text in ("", "[]", '{"image": 1}'):
+        with pytest.raises(FatalProvisioningError, match="cannot be read"):
+            marker.from_text(text, "[x] a")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "blame"),
+    [
+        (vmodl.fault.HostNotConnected(), BackendUnavailableError, Blame.VMHOST),
+        (vim.fault.NoDiskSpace(), ProvisioningError, Blame.VMHOST),
+        (vim.fault.NoPermission(), FatalProvisioningError, Blame.VMHOST),
+        (vim.fault.GenericVmConfigFault(), ProvisioningError, Blame.COMPUTER),
+        (vim.fault.InsufficientCpuResourcesFault(), ProvisioningError, Blame.VMHOST),
+    ],
+)
+def test_only_faults_of_the_vm_blame_the_computer(fault: Any, kind: type, blame: Blame) -> None:
+    made = faults.translate(fault, "vm1 cannot be started", Blame.COMPUTER)
+
+    assert type(made) is kind
+    assert made.blame is blame
+    assert str(made).startswith("vm1 cannot be started: ")

@@ -1,0 +1,134 @@
+"""What xCAT prints, as its man pages and its users' reports show it."""
+
+from __future__ import annotations
+
+import pytest
+
+from vcld.provisioning.interface import PowerState
+from vcld.provisioning.xcat import parsing
+from vcld.provisioning.xcat.parsing import Answers
+from vcld.provisioning.xcat.runner import Output
+
+
+def printed(out: str = "", err: str = "", code: int = 0) -> Output:
+    return Output(command="x", code=code, out=out, err=err)
+
+
+def answers(out: str, *nodes: str, err: str = "") -> Answers:
+    return parsing.parse_answers(printed(out, err), nodes)
+
+
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [
+        ("gpu007: on", PowerState.ON),
+        ("gpu007: off", PowerState.OFF),
+        ("gpu007: on (Chassis)", PowerState.ON),
+        ("gpu007: 503 Service Unavailable", "503 Service Unavailable"),
+        ("gpu007: [mn]: Error: ERROR: timeout", "timeout"),
+        ("gpu007: Error: 504 Gateway Timeout", "504 Gateway Timeout"),
+        ("gpu007:", "an empty answer"),
+        ("other: on", "rpower says nothing of gpu007"),
+    ],
+)
+def test_power_states(line: str, state: object) -> None:
+    assert parsing.parse_power(answers(line, "gpu007"), "gpu007") == state
+
+
+@pytest.mark.parametrize(
+    ("text", "is_timeout"),
+    [
+        ("timeout", True), ("Timed out", True), ("504 Gateway Timeout", True),
+        ("503 Service Unavailable", True), ("Invalid password", False), ("Unsupported", False),
+    ],
+)  # fmt: skip
+def test_errors_that_are_timeouts_of_a_controller(text: str, is_timeout: bool) -> None:
+    assert parsing.is_timeout(text) is is_timeout
+
+
+def test_a_range_with_errors_for_some_nodes() -> None:
+    found = answers("n1: on\nn3: off\n", "n1", "n2", "n3", err="n2: [sn1]: Error: ERROR: timeout\n")
+    states = [parsing.parse_power(found, node) for node in ("n1", "n2", "n3")]
+    assert states == [PowerState.ON, "timeout", PowerState.OFF]
+
+
+def test_errors_may_come_on_standard_output_with_code_0() -> None:
+    assert answers("n1: Error: no", "n1").errors == {"n1": "no"}
+
+
+def test_nodes_that_xcat_does_not_know() -> None:
+    text = "Error: Invalid nodes and/or groups in noderange: n2,n9\n"
+    assert answers(text, "n1", "n2").unknown == {"n2"}
+    text = "Error: Could not find an object named 'n1' of type 'node'.\n"
+    assert answers(text, "n1").unknown == {"n1"}
+
+
+def test_the_later_of_two_lines_holds() -> None:
+    assert answers("n1: netboot a\nn1: netboot b", "n1").last("n1") == "netboot b"
+
+
+def test_definitions_with_values_that_hold_marks_and_nothing() -> None:
+    text = "n1: mac=02:00:00:00:00:01!*NOIP*\nn1: kcmdline=a=b c:d\nn1: status=\n"
+    assert parsing.parse_definitions(answers(text, "n1")) == {
+        "n1": {"mac": "02:00:00:00:00:01!*NOIP*", "kcmdline": "a=b c:d", "status": ""}
+    }
+
+
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        ("n1: install rhels8-x86_64-compute", None),
+        ("n1: on reset", None),
+        ("n1: Network", None),
+        ("rubbish", "no line about it came"),
+        ("n1: Error: Unable to find requested path", "Unable to find requested path"),
+        ("n1: 504 Gateway Timeout", "504 Gateway Timeout"),
+        (
+            "Error: Cannot find the OS image x on the osimage table.",
+            "Cannot find the OS image x on the osimage table.",
+        ),
+    ],
+)
+def test_what_an_action_says(out: str, problem: str | None) -> None:
+    assert parsing.parse_action(answers(out, "n1"), "n1") == problem
+
+
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        ("1 object definitions have been created or modified.", None),
+        ("rubbish", "it does not say that anything was changed"),
+        ("Error: Could not find an object named 'n1' of type 'node'.",
+         "Could not find an object named 'n1' of type 'node'."),
+    ],
+)  # fmt: skip
+def test_what_a_change_of_a_definition_says(out: str, problem: str | None) -> None:
+    assert parsing.parse_change(answers(out, "n1"), "n1") == problem
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "is_away"),
+    [
+        ("Unable to open socket connection to xcatd daemon on localhost:3001.\n", "", True),
+        ("", "Connection failure: SSL connect attempt failed at Client.pm line 281.\n", True),
+        ("", "ERROR/WARNING: communication with the xCAT server seems to have been ended"
+         " prematurely\n", True),
+        ("n1: on\n", "", False),
+    ],
+)  # fmt: skip
+def test_a_daemon_that_is_away(out: str, err: str, is_away: bool) -> None:
+    assert parsing.is_away(printed(out, err)) is is_away
+
+
+def test_a_table() -> None:
+    text = '#key,value,comments,disable\n"master","10.0.0.1",,\n"domain","a,b",,\n'
+    rows = parsing.parse_table(printed(text))
+    assert [(row["key"], row["value"]) for row in rows] == [
+        ("master", "10.0.0.1"),
+        ("domain", "a,b"),
+    ]
+
+
+def test_rubbish_is_no_answer() -> None:
+    found = answers("\ufffd\ufffd rubbish \n: :\n=\n", "n1")
+    assert (found.lines, found.errors, found.general) == ({}, {}, ())

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"reflect"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// Rule says what goes wrong, or slowly, at a method.
+type Rule struct {
+	Method string `json:"method"` // pattern, such as PowerOnVM_Task or *
+	Match  string `json:"match"`  // regular expression that the request must contain
+	// slow: the task takes time; error: the task ends in Fault; late: it is done, but the task
+	// ends in Fault; hang: the task never ends; fault: the call itself is refused; 503; cut: the
+	// connection is cut before the call; lost: the call is done, its answer is lost; delay.
+	Action  string  `json:"action"`
+	Fault   string  `json:"fault"`
+	Seconds float64 `json:"seconds"`
+	Times   int     `json:"times"` // 0: always
+	Skip    int     `json:"skip"`  // let this many pass first
+	struck  int
+}
+
+// Front stands before the simulator's handler.
+type Front struct {
+	next   http.Handler
+	world  *World
+	mutex  sync.Mutex
+	rules  []*Rule
+	calls  map[string]int
+	free   map[string]int64         // what datastores report, whatever the simulator reckons
+	tasks  map[string]chan struct{} // closed when the task is cancelled
+	active map[string]int
+	most   map[string]int
+}
+
+// NewFront makes one.
+func NewFront(next http.Handler, world *World) *Front {
+	return &Front{next: next, world: world, calls: map[string]int{},
+		free: map[string]int64{}, tasks: map[string]chan struct{}{}, active: map[string]int{}, most: map[string]int{}}
+}
+
+var methodName = regexp.MustCompile(`<soapenv:Body><(\w+)`)
+
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/sdk" {
+		f.serveFile(w, r)
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	name := "unknown"
+	if found := methodName.FindSubmatch(body); found != nil {
+		name = string(found[1])
+	}
+	rule := f.strike(name, body)
+	if rule != nil && f.refuse(w, rule) {
+		return
+	}
+	f.fixSpace()
+	forward := func() *httptest.ResponseRecorder {
+		again := r.Clone(r.Context())
+		again.Body = io.NopCloser(bytes.NewReader(body))
+		answer := httptest.NewRecorder()
+		f.next.ServeHTTP(answer, again)
+		return answer
+	}
+	if rule != nil && rule.Action == "lost" {
+		forward()
+		cut(w)
+		return
+	}
+	answer := f.serve(name, body, rule, forward)
+	for key, values := range answer.Header() {
+		w.Header()[key] = values
+	}
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// fixSpace undoes the simulator's own reckoning, which never gives back what a disk took.
+func (f *Front) fixSpace() {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	for _, entity := range simulator.Map.All("Datastore") {
+		store := entity.(*simulator.Datastore)
+		bytes, ok := f.free[store.Name]
+		if !ok {
+			bytes = 500 << 30
+		}
+		simulator.Map.WithLock(store, func() { store.Summary.FreeSpace = bytes })
+	}
+}
+
+func (f *Front) serveFile(w http.ResponseWriter, r *http.Request) {
+	rule := f.strike(r.Method+" /folder", []byte(r.URL.String()))
+	if rule == nil || !f.refuse(w, rule) {
+		f.next.ServeHTTP(w, r)
+	}
+}
+
+// strike counts a call and finds the rule for it.
+func (f *Front) strike(name string, body []byte) *Rule {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	f.calls[name]++
+	for _, rule := range f.rules {
+		named, _ := path.Match(rule.Method, name)
+		if !named || (rule.Times > 0 && rule.struck >= rule.Times) {
+			continue
+		}
+		if found, _ := regexp.Match(rule.Match, body); !found {
+			continue
+		}
+		if rule.Skip > 0 {
+			rule.Skip--
+			continue
+		}
+		rule.struck++
+		return rule
+	}
+	return nil
+}
+
+// refuse does what strikes before the call; true when the call is over.
+func (f *Front) refuse(w http.ResponseWriter, rule *Rule) bool {
+	switch rule.Action {
+	case "503":
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case "cut":
+		cut(w)
+	case "delay":
+		time.Sleep(time.Duration(rule.Seconds * float64(time.Second)))
+		return false
+	case "fault":
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope `+
+			`xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" `+
+			`xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><soapenv:Fault>`+
+			`<faultcode>ServerFaultCode</faultcode><faultstring>made to fail</faultstring>`+
+			`<detail><%[1]sFault xmlns="urn:vim25" xsi:type="%[1]s"></%[1]sFault></detail>`+
+			`</soapenv:Fault></soapenv:Body></soapenv:Envelope>`, rule.Fault)
+	default:
+		return false
+	}
+	return true
+}
+
+func cut(w http.ResponseWriter) {
+	if connection, _, err := w.(http.Hijacker).Hijack(); err == nil {
+		_ = connection.Close()
+	}
+}
+
+func newFault(name string) types.BaseMethodFault {
+	kind, ok := types.TypeFunc()(name)
+	if !ok {
+		kind = reflect.TypeOf(types.SystemError{})
+	}
+	return reflect.New(kind).Interface().(types.BaseMethodFault)
+}
+
+// Control is how a test steers the front: plain HTTP, JSON.
+func (f *Front) Control() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/rules", func(_ http.ResponseWriter, r *http.Request) {
+		var rules []*Rule
+		_ = json.NewDecoder(r.Body).Decode(&rules)
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		f.rules = rules
+	})
+	mux.HandleFunc("/calls", func(w http.ResponseWriter, r *http.Request) {
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		_ = json.NewEncoder(w).Encode(map[string]interface{}{"calls": f.calls, "most": f.most})
+		if r.Method == http.MethodDelete {
+			f.calls, f.most = map[string]int{}, map[string]int{}
+		}
+	})
+	mux.HandleFunc("/space", func(_ http.ResponseWriter, r *http.Request) {
+		var free map[string]int64
+		_ = json.NewDecoder(r.Body).Decode(&free)
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		for name, bytes := range free {
+			f.free[name] = bytes
+		}
+	})
+	mux.HandleFunc("/vm", func(_ http.ResponseWriter, r *http.Request) {
+		var wanted struct{ Name, Connection string }
+		_ = json.NewDecoder(r.Body).Decode(&wanted)
+		for _, entity := range simulator.Map.All("VirtualMachine") {
+			vm := entity.(*simulator.VirtualMachine)
+			if strings.HasPrefix(vm.Name, wanted.Name) {
+				simulator.Map.WithLock(vm, func() {
+					simulator.Map.Update(vm, []types.PropertyChange{{
+						Name: "runtime.connectionState",
+						Val:  types.VirtualMachineConnectionState(wanted.Connection),
+					}})
+				})
+			}
+		}
+	})
+	return mux
+}

@@ -1,0 +1,139 @@
+"""What computers reached by SSH have in common: connection, restart, shutdown."""
+
+from __future__ import annotations
+
+import abc
+
+from vcld import clock
+from vcld.errors import AuthenticationError, Blame, ProvisioningError, RemoteError
+from vcld.guest.interface import Guest, Tools
+from vcld.remote.endpoint import Endpoint
+from vcld.remote.remote import Remote
+from vcld.snapshot import Reservation
+from vcld.waiting import wait_until
+
+#: A restart, and a shutdown, are over after this (provisioning specification §12.11).
+RESTART_SECONDS = 300
+#: A look at the computer that a user waits for.
+LOOK_SECONDS = 30
+
+
+class SshGuest(Guest):
+    """A computer that is reached by SSH on its private address."""
+
+    port = 22
+    user = "root"
+
+    def __init__(self, reservation: Reservation, tools: Tools) -> None:
+        super().__init__(reservation, tools)
+        computer, node = reservation.computer, reservation.managementnode
+        self.name = computer.shortname
+        self.remote = Remote(
+            Endpoint(
+                name=self.name,
+                address=computer.privateIPaddress or computer.hostname,
+                port=self.port,
+                user=self.user,
+                keys=node.keys,
+            ),
+            tools.host_keys(computer.id),
+            tools.cancellation,
+            connect_seconds=tools.settings.ssh_connect_timeout_seconds,
+            log=tools.log,
+        )
+
+    def is_responding(self) -> bool:
+        return self.remote.is_up()
+
+    def expect_new_system(self) -> None:
+        self.remote.close()
+        self.remote.host_keys.forget()
+        self.remote.learns = False
+
+    def reboot(self, *, hard: bool) -> None:
+        before = self._boot_id()
+        if not hard:
+            if before is None:
+                msg = f"{self.name} cannot be restarted: it does not answer"
+                raise RemoteError(msg, blame=Blame.NOBODY)
+            self.begin_restart()
+            if self._await_restart(before):
+                return
+            self.tools.log.warning("the computer did not restart, it is reset")
+        self.tools.power("reset")
+        if not self._await_restart(before):
+            msg = f"{self.name} did not come back within {RESTART_SECONDS} s after a reset"
+            raise RemoteError(msg)
+
+    def shutdown(self) -> None:
+        try:
+            self.begin_shutdown()
+        except RemoteError as err:
+            self.tools.log.info("the computer could not be told to stop", reason=str(err))
+            if self.tools.power_status() == "off":
+                return
+        else:
+            self.remote.close()
+            if self._is_off():
+                return
+        self.tools.log.warning("the computer did not stop, it is switched off")
+        self.tools.power("off")
+
+    @abc.abstractmethod
+    def find_boot_id(self) -> str | None:
+        """Something that differs from one start of the system to the next.
+
+        Raises:
+            RemoteError: the computer could not be asked.
+        """
+
+    @abc.abstractmethod
+    def begin_restart(self) -> None:
+        """Make the system restart, soon after this has returned."""
+
+    @abc.abstractmethod
+    def begin_shutdown(self) -> None:
+        """Make the system stop, soon after this has returned."""
+
+    def await_answer(self) -> None:
+        """Wait for the computer, and from here on take its host key for the right one."""
+        if not self.remote.learns:
+            self.remote.learns = True
+            self.remote.close()
+        if not self.is_responding():
+            self.remote.wait_until_up(self.tools.settings.boot_timeout_seconds)
+
+    def _boot_id(self) -> str | None:
+        try:
+            return self.find_boot_id()
+        except (RemoteError, AuthenticationError):
+            return None
+
+    def _await_restart(self, before: str | None) -> bool:
+        """Wait until the computer answers as one that was started anew."""
+        deadline = clock.monotonic() + RESTART_SECONDS
+        while True:
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                return False
+            try:
+                self.remote.wait_until_up(left)
+            except ProvisioningError as err:
+                self.tools.log.info("the computer is not back", reason=str(err))
+                return False
+            now = self._boot_id()
+            if now is not None and now != before:
+                return True
+            self.remote.close()
+            self.tools.cancellation.wait(0.2)
+
+    def _is_off(self) -> bool:
+        """Wait for the power to go; without a way to ask, for the answers to stop."""
+
+        def off() -> bool:
+            state = self.tools.power_status()
+            return state == "off" or (state == "unknown" and not self.is_responding())
+
+        return wait_until(
+            off, self.tools.cancellation, limit_seconds=RESTART_SECONDS, longest_pause_seconds=5
+        )

@@ -1,0 +1,65 @@
+# Services, by systemd or by the scripts of SysV.
+
+has_systemd() { [ -d /run/systemd/system ]; }
+has_service() {
+    if has_systemd; then
+        systemctl cat "$1.service" > /dev/null 2>&1
+    else
+        [ -x "/etc/init.d/$1" ]
+    fi
+}
+# service_do ACTION NAME: what a service leaves running must not hold our output open.
+service_do() {
+    if has_systemd; then
+        timeout 90 systemctl "$1" "$2.service" > /tmp/.vcld-service 2>&1 < /dev/null
+    else
+        "/etc/init.d/$2" "$1" > /tmp/.vcld-service 2>&1 < /dev/null
+    fi
+    code=$?
+    said=$(head -c 500 /tmp/.vcld-service)
+    rm -f /tmp/.vcld-service
+    return $code
+}
+# Make a service start at every boot.
+enable_service() {
+    if has_systemd; then
+        systemctl daemon-reload
+        systemctl enable "$1.service" > /dev/null 2>&1
+    elif have chkconfig; then
+        chkconfig --add "$1" && chkconfig "$1" on
+    else
+        ln -sf "../init.d/$1" "/etc/rcS.d/S08$1"
+    fi
+}
+# start_method SERVICE STARTUP-SCRIPT: what a connect method needs, running; either may be empty.
+start_method() {
+    case $1 in ext_sshd) ! is_shared_sshd || return 0 ;; esac
+    if [ -n "$1" ] && has_service "$1"; then
+        service_do start "$1" || fail "service $1 does not start: $said"
+    elif [ -n "$2" ] && [ -x "$2" ]; then
+        timeout 90 "$2" start > /dev/null 2>&1 < /dev/null || fail "$2 failed"
+    elif [ -n "$1$2" ]; then
+        fail "there is no service ${1:-$2}"
+    fi
+}
+stop_method() {
+    case $1 in sshd | ssh) return 0 ;; esac  # the management node's own way in
+    if [ -n "$1" ] && has_service "$1"; then
+        service_do stop "$1" || warn "service $1 does not stop: $said"
+    elif [ -n "$2" ] && [ -x "$2" ]; then
+        timeout 90 "$2" stop > /dev/null 2>&1 < /dev/null || warn "$2 failed"
+    fi
+}
+# One address for everything: then one sshd serves the management node and the users.
+is_shared_sshd() { [ -e /etc/vcld/shared-sshd ]; }
+
+# keep_methods LINE...: what stop_methods has to undo: "service|startup script|ports".
+METHODS=/etc/vcld/methods
+keep_methods() { printf '%s\n' "$@" | put $METHODS 644 || :; }
+stop_methods() {
+    [ -f $METHODS ] || { stop_method ext_sshd ''; return 0; }
+    while IFS='|' read -r service script ports; do
+        stop_method "$service" "$script"
+    done < $METHODS
+    rm -f $METHODS
+}

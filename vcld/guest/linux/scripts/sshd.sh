@@ -1,0 +1,150 @@
+# Two sshd: the system's own on the private address for the management node, and ext_sshd on
+# the public one for the users. Where there is one address only, one serves both.
+
+MARK='# Added by vcld'
+
+# configure_sshd PUBLIC-ADDRESS
+configure_sshd() {
+    public=$1
+    have sshd || { warn 'there is no sshd'; return 0; }
+    if [ "$public" = "$own" ] || [ -z "$public" ]; then
+        mkdir -p /etc/vcld && : > /etc/vcld/shared-sshd
+        share_sshd
+        return 0
+    fi
+    rm -f /etc/vcld/shared-sshd
+    external_config "$public" | put /etc/ssh/external_sshd_config 600
+    sshd -t -f /etc/ssh/external_sshd_config || fail 'the configuration of ext_sshd is wrong'
+    install_ext_sshd
+    {
+        echo "ListenAddress $own $MARK"
+        grep -v -E "^[[:space:]]*ListenAddress|$MARK" /etc/ssh/sshd_config
+    } | restrict_sshd
+}
+# The group of the reservations' users may use passwords whatever else the image says.
+share_sshd() {
+    {
+        grep -v "$MARK" /etc/ssh/sshd_config
+        printf 'Match Group %s %s\n' "$GROUP" "$MARK"
+        printf '    PasswordAuthentication yes %s\n' "$MARK"
+    } | restrict_sshd
+}
+restrict_sshd() {
+    if put /etc/ssh/sshd_config.vcld 600; then :; fi
+    if cmp -s /etc/ssh/sshd_config.vcld /etc/ssh/sshd_config; then
+        rm -f /etc/ssh/sshd_config.vcld
+        return 0
+    fi
+    try 'the configuration of sshd would be wrong' sshd -t -f /etc/ssh/sshd_config.vcld
+    mv -f /etc/ssh/sshd_config.vcld /etc/ssh/sshd_config
+    for name in sshd ssh; do
+        if has_service "$name"; then
+            service_do restart "$name" || fail "sshd does not restart: $said"
+            return 0
+        fi
+    done
+    fail 'there is no service sshd or ssh'
+}
+# external_config ADDRESS: sshd asks for a user's groups at each login, so that accounts may come
+# and go without a restart, during which nobody would get in.
+external_config() {
+    cat << END
+# Made by vcld for the users of reservations; changes are lost.
+Port 22
+ListenAddress $1
+PidFile /var/run/ext_sshd.pid
+PermitRootLogin no
+PasswordAuthentication yes
+X11Forwarding yes
+UsePAM yes
+PrintMotd no
+Subsystem sftp internal-sftp
+AllowGroups $GROUP
+END
+}
+install_ext_sshd() {
+    if has_systemd; then
+        put /etc/systemd/system/ext_sshd.service 644 << 'END' && systemctl daemon-reload
+[Unit]
+Description=SSH for the users of reservations
+After=network-online.target
+
+[Service]
+ExecStart=/usr/sbin/sshd -D -f /etc/ssh/external_sshd_config
+ExecReload=/bin/kill -HUP $MAINPID
+KillMode=process
+Restart=on-failure
+END
+        return 0
+    fi
+    put /etc/init.d/ext_sshd 755 << 'END' || :
+#!/bin/sh
+### BEGIN INIT INFO
+# Provides:          ext_sshd
+# Required-Start:    $network
+# Required-Stop:     $network
+# Default-Start:
+# Default-Stop:      0 1 6
+# Short-Description: SSH for the users of reservations
+### END INIT INFO
+# chkconfig: - 56 24
+pidfile=/var/run/ext_sshd.pid
+running() { [ -s $pidfile ] && kill -0 "$(cat $pidfile)" 2> /dev/null; }
+case $1 in
+    start) running || { mkdir -p /run/sshd; /usr/sbin/sshd -f /etc/ssh/external_sshd_config; } ;;
+    stop) ! running || kill "$(cat $pidfile)" ;;
+    restart) "$0" stop; sleep 1; "$0" start ;;
+    status) running ;;
+    *) echo "usage: $0 start|stop|restart|status" >&2; exit 2 ;;
+esac
+END
+    return 0
+}
+# find_public KNOWN: the computer's public address, as far as it can be seen here.
+find_public() {
+    ip -o -4 addr show scope global 2> /dev/null | awk -v own="$own" -v route="$(
+        ip -o -4 route show default 2> /dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)" '
+        { device = $2; split($4, part, "/"); address = part[1] }
+        device ~ /^(docker|virbr|br-|veth|cni|podman|lxc)/ { next }
+        { of[address] = device; if (address == own) mine = device; order[++n] = address }
+        END {
+            for (i = 1; i <= n; i++) {
+                address = order[i]
+                if (of[address] == mine) continue
+                rank = 1
+                if (of[address] == route) rank = 2
+                if (address !~ /^(10\.|192\.168\.|172\.(1[6-9]|2[0-9]|3[01])\.|169\.254\.)/) rank = 3
+                if (rank > best) { best = rank; found = address }
+            }
+            print found ? found : own
+        }'
+}
+# A second network card that is up but has no address yet: DHCP is still at work.
+awaits_address() {
+    for path in /sys/class/net/*; do
+        device=${path##*/}
+        case $device in lo | docker* | virbr* | br-* | veth* | cni* | podman* | lxc* | ifb* | dummy*) continue ;; esac
+        [ -e "$path/device" ] && [ "$(cat "$path/operstate" 2> /dev/null)" = up ] || continue
+        [ -n "$(ip -o -4 addr show dev "$device" scope global)" ] || return 0
+    done
+    return 1
+}
+# public_address MODE KNOWN: prints what the computer's public address is.
+public_address() {
+    if [ "$1" != dynamicDHCP ]; then
+        echo "$2"
+        return 0
+    fi
+    n=0
+    while awaits_address && [ $n -lt 30 ]; do
+        sleep 2
+        n=$((n + 1))
+    done
+    find_public
+}
+# use_public MODE KNOWN: find the public address and part the two sshd by it.
+use_public() {
+    found=$(public_address "$1" "$2")
+    fact public "$found"
+    configure_sshd "$found"
+}

@@ -1,0 +1,1 @@
+"""ESXi hosts and vCenters by the vSphere API."""

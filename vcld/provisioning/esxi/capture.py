@@ -1,0 +1,180 @@
+"""Capturing: a VM's disk becomes a master and, where there is one, an image in the repository.
+
+The VM's own disk is only read. Copies are made beside their places and get their names last,
+so that whatever fails leaves the VM, and every image that was there, as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from vcld.errors import Blame, FatalProvisioningError, LoadTimeoutError, ProvisioningError
+from vcld.guest.interface import EndState, Guest
+from vcld.provisioning.esxi import masters, reclaim
+from vcld.provisioning.esxi.host import Host
+from vcld.provisioning.esxi.images import MIB, Draft, ImageFolder
+from vcld.provisioning.esxi.inventory import Datastore, Machine
+from vcld.provisioning.esxi.machines import POWERED_ON, Disk
+from vcld.provisioning.esxi.marker import Hardware
+from vcld.provisioning.esxi.paths import parse
+from vcld.waiting import wait_until
+
+#: Time that a guest has for shutting itself down.
+OFF_SECONDS = 600.0
+#: Time that a guest has to answer after it was started for its capture.
+ANSWER_SECONDS = 300.0
+
+
+class Capture:
+    """One capture."""
+
+    def __init__(self, host: Host, guest: Guest) -> None:
+        self._host = host
+        self._guest = guest
+        self._name = host.reservation.computer.shortname
+        self._image = host.reservation.imagerevision.imagename
+
+    def run(self, *, keep_running: bool) -> None:
+        """Capture; without ``keep_running`` the VM is removed in the end.
+
+        Raises:
+            ProvisioningError: it failed; the VM runs again, if that was possible.
+        """
+        host = self._host
+        machine = host.machines.get()
+        disk = self._only_disk(machine)
+        what = f"the capture of {self._image}"
+        with host.leases.hold(host.master_lease(self._image), what):
+            self._refuse_taken()
+            self._shut_down(machine)
+            try:
+                self._store(machine, disk)
+            except ProvisioningError as err:
+                self._wake(machine, err)
+                raise
+        if not keep_running:
+            host.machines.remove(vm for vm in host.machines.own() if vm.ref == machine.ref)
+
+    def _refuse_taken(self) -> None:
+        if self._host.masters.find(self._image) or self._host.find_stored(self._image):
+            raise FatalProvisioningError(
+                f"image {self._image} exists already; nothing was captured", blame=Blame.IMAGE
+            )
+
+    def _only_disk(self, machine: Machine) -> Disk:
+        disks = self._host.machines.disks(machine)
+        if len(disks) != 1:
+            raise FatalProvisioningError(
+                f"VM {machine.name!r} has {len(disks)} disks; only a VM with one can be captured",
+                blame=Blame.NOBODY,
+            )
+        if "nonpersistent" in disks[0].mode:
+            raise FatalProvisioningError(
+                f"the disk of VM {machine.name!r} is {disks[0].mode}: what its user did is not on"
+                " it",
+                blame=Blame.NOBODY,
+            )
+        return disks[0]
+
+    def _shut_down(self, machine: Machine) -> None:
+        """Let the guest prepare itself and switch itself off.
+
+        One that is off already may not have been prepared: it is started for that.
+        """
+        machines = self._host.machines
+        if machines.power_state(machine) != POWERED_ON:
+            machines.power_on(machine)
+            if not wait_until(
+                self._guest.is_responding,
+                self._host.tools.cancellation,
+                limit_seconds=ANSWER_SECONDS,
+            ):
+                raise LoadTimeoutError(f"{self._name} was off, and does not answer when started")
+        self._guest.pre_capture(EndState.OFF)
+        if not machines.wait_off(machine, OFF_SECONDS):
+            self._host.tools.log.warning("the guest did not shut down, it is switched off")
+            machines.power_off(machine)
+
+    def _store(self, machine: Machine, disk: Disk) -> None:
+        host = self._host
+        places = [place for place in (host.repository, host.masters) if place is not None]
+        hardware = self._hardware(machine, disk)
+        size = max(host.reservation.image.size_mib * MIB, disk.capacity_kib * 1024 // 4)
+        needs: dict[str, tuple[Datastore, int]] = {}
+        for place in places:
+            store = host.datastore_of(place.base)
+            before = needs.get(store.url, (store, 0))[1]
+            needs[store.url] = (store, before + size)
+        drafts: list[Draft] = []
+        with ExitStack() as undo:
+            undo.enter_context(
+                host.space.promise(
+                    needs,
+                    lambda store, missing: reclaim.make_room(host, store, missing, self._image),
+                )
+            )
+            undo.callback(_discard, drafts)
+            for place in places:
+                drafts.append(self._copy(place, disk, hardware))
+            local = host.local_repository
+            if local is not None:
+                fetched = local.store(self._image, drafts[-1].folder)
+                host.leases.confirm()
+                local.publish(self._image, fetched)
+            host.leases.confirm()
+            while drafts:
+                drafts[0].publish()
+                drafts.pop(0)
+
+    def _copy(self, place: ImageFolder, disk: Disk, hardware: Hardware) -> Draft:
+        host = self._host
+        store = host.datastore_of(place.base)
+        limit = host.limit("copies", store.name, masters.COPIES)
+        turn = f"a turn at copying to {store.name}"
+        with host.leases.hold(f"copies:{store.url}", turn, limit=limit):
+            return place.add(
+                self._image,
+                parse(disk.path),
+                hardware=hardware,
+                capacity_kib=disk.capacity_kib or None,
+                expected_bytes=None,
+                on_progress=self._teller(f"copying {self._image} to {store.name}"),
+                confirm=host.leases.confirm,
+            )
+
+    def _teller(self, text: str) -> Callable[[int], None]:
+        told = -1
+
+        def tell(percent: int) -> None:
+            nonlocal told
+            if percent // 10 != told // 10:
+                told = percent
+                self._host.tools.progress("info", f"{text}, {percent} %")
+
+        return tell
+
+    def _hardware(self, machine: Machine, disk: Disk) -> Hardware:
+        facts = self._host.client.read_one(
+            machine.ref, "config.guestId", "config.firmware", "config.version"
+        )
+        return Hardware(
+            guest_id=facts.get("config.guestId", ""),
+            controller=disk.controller,
+            card=self._host.machines.card(machine),
+            firmware=facts.get("config.firmware", ""),
+            version=facts.get("config.version", ""),
+        )
+
+    def _wake(self, machine: Machine, why: ProvisioningError) -> None:
+        """After a failure the computer runs as before, for its user or an administrator."""
+        self._host.tools.log.warning("the capture failed, the VM is started again", reason=str(why))
+        try:
+            self._host.machines.power_on(machine)
+        except ProvisioningError as err:
+            self._host.tools.log.error("the VM could not be started again", reason=str(err))
+
+
+def _discard(drafts: list[Draft]) -> None:
+    for draft in drafts:
+        draft.discard()

@@ -1,0 +1,145 @@
+"""Would a load work on this VM host? Questions that change nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyVmomi import vmodl
+
+from vcld.errors import VcldError
+from vcld.guest.interface import Tools
+from vcld.provisioning.esxi import naming
+from vcld.provisioning.esxi.client import Client
+from vcld.provisioning.esxi.endpoint import make_endpoint
+from vcld.provisioning.esxi.files import Files
+from vcld.provisioning.esxi.inventory import Inventory
+from vcld.provisioning.esxi.paths import parse
+from vcld.provisioning.esxi.placing import read_inventory
+from vcld.provisioning.esxi.session import Session
+from vcld.provisioning.esxi.space import GIB, SPARE_BYTES
+from vcld.snapshot import VMHost
+from vcld.store import leases
+
+#: What the profile's user must be allowed to do where its VMs are made.
+PRIVILEGES = (
+    "Datastore.AllocateSpace",
+    "Datastore.Browse",
+    "Datastore.FileManagement",
+    "Network.Assign",
+    "Resource.AssignVMToPool",
+    "VirtualMachine.Inventory.Create",
+    "VirtualMachine.Inventory.Unregister",
+    "VirtualMachine.Interact.PowerOn",
+    "VirtualMachine.Interact.PowerOff",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    text: str
+
+
+def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
+    """Look at everything that a load needs, as far as one thing does not need another."""
+    try:
+        endpoint = make_endpoint(vmhost, tools)
+    except VcldError as err:
+        return [Finding(what="profile", ok=False, text=str(err))]
+    session = Session(endpoint, tools.cancellation, tools.log, patience_seconds=0)
+    client = Client(session)
+    where = f"{endpoint.address}:{endpoint.port}"
+    try:
+        about = client.content.about
+        guard = "pinned" if endpoint.thumbprint else endpoint.ca_file or "the system's authorities"
+        found = [
+            Finding(what="API", ok=True, text=f"{about.fullName} at {where}"),
+            Finding(what="certificate", ok=True, text=f"checked: {guard}"),
+            Finding(what="login", ok=True, text=f"as {endpoint.username}"),
+        ]
+    except VcldError as err:
+        return [Finding(what="API", ok=False, text=str(err))]
+    try:
+        inventory = read_inventory(client, vmhost)
+        found += _rights(client, inventory)
+        found += _datastores(client, inventory, vmhost, tools)
+        found += _networks(inventory, vmhost)
+    except VcldError as err:
+        found.append(Finding(what="inventory", ok=False, text=str(err)))
+    finally:
+        session.close()
+    return found
+
+
+def _rights(client: Client, inventory: Inventory) -> list[Finding]:
+    manager = client.content.authorizationManager
+    sessions = client.content.sessionManager
+    try:
+        current: Any = client.read_one(sessions, "currentSession").get("currentSession")
+        has = manager.HasPrivilegeOnEntity(inventory.folder, current.key, list(PRIVILEGES))
+    except (vmodl.MethodFault, AttributeError):
+        text = "the server does not tell them; the first load will"
+        return [Finding(what="rights", ok=True, text=text)]
+    lacking = [name for name, given in zip(PRIVILEGES, has, strict=False) if not given]
+    if lacking:
+        return [Finding(what="rights", ok=False, text=f"lacks {', '.join(lacking)}")]
+    return [Finding(what="rights", ok=True, text="all that a load needs")]
+
+
+def _datastores(
+    client: Client, inventory: Inventory, vmhost: VMHost, tools: Tools
+) -> list[Finding]:
+    profile = vmhost.profile
+    paths = {"masters": profile.datastorepath, "VMs": profile.vmpath or profile.datastorepath}
+    if profile.repositorypath and inventory.has_datastore(profile.repositorypath):
+        paths["repository"] = profile.repositorypath
+    files = Files(client, inventory, copy_seconds=1)
+    found = []
+    for what, text in paths.items():
+        try:
+            path = parse(text)
+            store = inventory.datastore(path.datastore)
+            path = dataclasses.replace(path, datastore=store.name)
+            entries = files.list(path) if path.path else {}
+        except (VcldError, ValueError) as err:
+            found.append(Finding(what=what, ok=False, text=f"{text}: {err}"))
+            continue
+        promised: int = tools.run(leases.promised, f"space:{store.url}")
+        free = store.free_bytes - promised - SPARE_BYTES
+        facts = f"{path}: {free / GIB:.1f} GiB for new loads, {promised / GIB:.1f} GiB promised"
+        if entries is None:
+            facts += "; the folder is not there yet"
+        elif what != "VMs":
+            whole = [name for name, one in entries.items() if one.is_folder]
+            parts = [name for name in whole if naming.PARTIAL in name]
+            facts += f"; {len(whole) - len(parts)} images"
+            facts += f", {len(parts)} unfinished copies" if parts else ""
+        found.append(Finding(what=what, ok=free > 0, text=facts))
+    if profile.repositorypath and "repository" not in paths:
+        folder = Path(profile.repositorypath)
+        good = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+        text = f"{folder} on this management node"
+        text += "" if good else " is not there, or cannot be written"
+        found.append(Finding(what="repository", ok=good, text=text))
+    return found
+
+
+def _networks(inventory: Inventory, vmhost: VMHost) -> list[Finding]:
+    found = []
+    for number, name in enumerate(vmhost.profile.virtualswitches):
+        if not name:
+            continue
+        try:
+            network = inventory.network(name)
+            kind = "distributed port group" if network.switch else "network"
+            found.append(Finding(what=f"card {number}", ok=True, text=f"{kind} {name}"))
+        except VcldError as err:
+            found.append(Finding(what=f"card {number}", ok=False, text=str(err)))
+    return found

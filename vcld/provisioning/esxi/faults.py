@@ -1,0 +1,61 @@
+"""From the faults of the vSphere API to the errors of vcld: whose fault, and may it pass?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyVmomi import vim, vmodl
+
+from vcld.errors import (
+    BackendUnavailableError,
+    Blame,
+    FatalProvisioningError,
+    ProvisioningError,
+)
+
+#: Somebody else works on the same thing: it may be free in a moment.
+BUSY = (
+    vim.fault.TaskInProgress,
+    vim.fault.ResourceInUse,
+    vim.fault.FileLocked,
+    vim.fault.ConcurrentAccess,
+)
+#: What was to be removed is not there.
+GONE = (vmodl.fault.ManagedObjectNotFound, vim.fault.FileNotFound, vim.fault.NotFound)
+#: The host lost touch with its vCenter, or is on its way out.
+AWAY = (
+    vim.fault.HostConnectFault,
+    vmodl.fault.HostNotConnected,
+    vmodl.fault.HostNotReachable,
+    vmodl.fault.HostCommunication,
+    vim.fault.NoHost,
+)
+FULL = (vim.fault.NoDiskSpace, vim.fault.InsufficientStorageSpace)
+#: What the host cannot give now, whatever VM asks.
+EXHAUSTED = (vim.fault.InsufficientResourcesFault, vmodl.fault.NotEnoughLicenses)
+FORBIDDEN = (vim.fault.NoPermission, vim.fault.RestrictedVersion)
+
+
+def describe(fault: Any) -> str:
+    """A fault in a clause: its name, and its own words if it has any."""
+    name = type(fault).__name__.rpartition(".")[2]
+    text = getattr(fault, "msg", None) or ""
+    return f"{name}: {text}" if text else name
+
+
+def translate(fault: Any, what: str, blame: Blame = Blame.VMHOST) -> ProvisioningError:
+    """The error for a fault; ``what`` is a sentence's beginning: "vm1 cannot be started"."""
+    text = f"{what}: {describe(fault)}"
+    if isinstance(fault, AWAY):
+        return BackendUnavailableError(text)
+    if isinstance(fault, FULL):
+        return ProvisioningError(f"{what}: the datastore is full", blame=Blame.VMHOST)
+    if isinstance(fault, EXHAUSTED):
+        return ProvisioningError(text, blame=Blame.VMHOST)
+    if isinstance(fault, FORBIDDEN):
+        return FatalProvisioningError(
+            f"{text}; the profile's user needs more rights, or the host's licence allows only"
+            " reading",
+            blame=Blame.VMHOST,
+        )
+    return ProvisioningError(text, blame=blame)

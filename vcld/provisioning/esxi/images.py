@@ -1,0 +1,174 @@
+"""Images in a folder of a datastore: masters that VMs are linked to, or a repository."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
+from vcld.provisioning.esxi import marker, naming
+from vcld.provisioning.esxi.files import FileFacts, Files
+from vcld.provisioning.esxi.marker import MARKER, Hardware
+from vcld.provisioning.esxi.paths import DatastorePath
+from vcld.provisioning.esxi.vmx import hardware_of
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image that is complete."""
+
+    name: str
+    folder: DatastorePath
+    files: Mapping[str, FileFacts]
+    capacity_kib: int | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+
+    @property
+    def disk(self) -> DatastorePath:
+        return naming.disk_in(self.folder, self.name)
+
+    @property
+    def size_bytes(self) -> int:
+        disks = (f.size_bytes for name, f in self.files.items() if name.endswith(".vmdk"))
+        return sum(disks)
+
+    @property
+    def size_mib(self) -> int:
+        return -(-self.size_bytes // MIB)
+
+
+class ImageFolder:
+    """The images below one folder."""
+
+    def __init__(self, files: Files, base: DatastorePath) -> None:
+        self.files = files
+        self.base = base
+
+    def find(self, name: str) -> StoredImage | None:
+        """A complete image; None when there is none of that name.
+
+        Raises:
+            FatalProvisioningError: it is there, and damaged.
+        """
+        folder = naming.master_folder(self.base, name)
+        present = self.files.list(folder)
+        if present is None or f"{name}.vmdk" not in present:
+            return None
+        capacity, hardware = None, Hardware()
+        if MARKER in present:
+            text = self.files.read_text(folder / MARKER) or ""
+            found = marker.from_text(text, folder)
+            found.check(folder, present)
+            capacity, hardware = found.capacity_kib, found.hardware
+        elif f"{name}.vmx.reference" in present:
+            text = self.files.read_text(folder / f"{name}.vmx.reference") or ""
+            hardware = hardware_of(text)
+        if capacity is None:
+            capacity = self.files.capacity_kib(naming.disk_in(folder, name))
+        return StoredImage(
+            name=name, folder=folder, files=present, capacity_kib=capacity, hardware=hardware
+        )
+
+    def add(
+        self,
+        name: str,
+        disk: DatastorePath,
+        *,
+        hardware: Hardware,
+        capacity_kib: int | None,
+        expected_bytes: int | None,
+        on_progress: Callable[[int], None],
+        confirm: Callable[[], None],
+        keep: DatastorePath | None = None,
+    ) -> Draft:
+        """Copy a disk into a folder of its own, complete with its marker, but not yet in place.
+
+        Args:
+            name: of the image.
+            disk: what is copied, with all that its parents hold.
+            hardware: of the VM that the image was captured from.
+            capacity_kib: of the disk, where it is known.
+            expected_bytes: size of all files of the copy, where it is known.
+            on_progress: told of the percentage that is copied.
+            keep: an unfinished folder that is still needed.
+            confirm: asked before the marker is written; raises when the right to go on is lost.
+
+        Raises:
+            ProvisioningError: the copy failed, or is not what it should be.
+        """
+        self.remove_drafts(name, keep)
+        folder = self.base / f"{name}{naming.PARTIAL}{secrets.token_hex(4)}"
+        draft = Draft(self.files, folder, naming.master_folder(self.base, name))
+        self.files.make_folder(folder)
+        try:
+            self.files.copy_disk(disk, naming.disk_in(folder, name), on_progress)
+            present = self.files.list(folder) or {}
+            shown = self.files.capacity_kib(naming.disk_in(folder, name))
+            _verify(name, folder, present, (capacity_kib, shown), expected_bytes)
+            known = shown or capacity_kib
+            confirm()
+            made = marker.describe(name, present, hardware, known)
+            self.files.write_text(folder / MARKER, made.to_text())
+        except ProvisioningError:
+            draft.discard()
+            raise
+        return draft
+
+    def remove_drafts(self, name: str, keep: DatastorePath | None = None) -> None:
+        """Remove what unfinished copies left; one that still goes on cannot be removed."""
+        prefix = f"{name}{naming.PARTIAL}"
+        for entry in self.files.list(self.base) or {}:
+            if entry.startswith(prefix) and self.base / entry != keep:
+                Draft(self.files, self.base / entry, self.base / name).discard()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A copy in a folder of its own."""
+
+    files: Files
+    folder: DatastorePath
+    target: DatastorePath
+
+    def publish(self) -> None:
+        """Give it the image's name: from now on it is complete for everybody.
+
+        Raises:
+            FatalProvisioningError: the name is taken; the copy is gone.
+        """
+        if not self.files.move(self.folder, self.target):
+            self.discard()
+            raise FatalProvisioningError(f"{self.target} exists already", blame=Blame.IMAGE)
+
+    def discard(self) -> None:
+        """Remove it, if possible: the next copy of the image tries again."""
+        try:
+            self.files.delete(self.folder)
+        except ProvisioningError:
+            return
+
+
+def _verify(
+    name: str,
+    folder: DatastorePath,
+    present: Mapping[str, FileFacts],
+    capacities_kib: tuple[int | None, int | None],
+    expected_bytes: int | None,
+) -> None:
+    """Compare a copy with its source: by capacity, where hosts tell it, and by size."""
+    if f"{name}.vmdk" not in present:
+        raise ProvisioningError(f"the copy in {folder} has no {name}.vmdk", blame=Blame.IMAGE)
+    wanted, shown = capacities_kib
+    if wanted and shown and wanted != shown:
+        raise ProvisioningError(
+            f"the copy in {folder} shows {shown} KiB instead of {wanted}", blame=Blame.IMAGE
+        )
+    size = sum(facts.size_bytes for name, facts in present.items() if name.endswith(".vmdk"))
+    if expected_bytes is not None and size != expected_bytes:
+        raise ProvisioningError(
+            f"the copy in {folder} has {size} bytes instead of {expected_bytes}",
+            blame=Blame.IMAGE,
+        )

@@ -1,0 +1,162 @@
+"""What an ESXi host or a vCenter has: read once, in one call, and then looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyVmomi import vim
+
+from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
+from vcld.provisioning.esxi.client import hop
+from vcld.provisioning.esxi.paths import DatastorePath, parse
+
+CONNECTED = "connected"
+DVS = vim.dvs.DistributedVirtualPortgroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datastore:
+    ref: Any
+    name: str
+    #: The same for every host that sees it: what leases are named by.
+    url: str
+    capacity_bytes: int
+    free_bytes: int
+    accessible: bool
+    shared: bool
+    browser: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    ref: Any
+    name: str
+    #: Of a distributed port group: its key and its switch.
+    portgroup_key: str | None = None
+    switch: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A registered VM, as the list of VMs shows it."""
+
+    ref: Any
+    name: str
+    #: Path of its vmx file; None when its registration is invalid.
+    path: DatastorePath | None
+    power: str
+    #: connected, disconnected, orphaned, inaccessible or invalid.
+    connection: str
+    #: The networks that its cards are connected to.
+    networks: tuple[Any, ...] = ()
+
+    @property
+    def is_valid(self) -> bool:
+        return self.connection == CONNECTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """One datacenter, and in it what a VM host of VCL stands for."""
+
+    datacenter: Any
+    datacenter_name: str
+    folder: Any
+    pool: Any
+    #: The host that a VM must be placed on; None where a cluster decides.
+    host: Any
+    cores: int
+    datastores: dict[str, Datastore]
+    networks: dict[str, Network]
+    machines: tuple[Machine, ...]
+
+    def datastore(self, name: str) -> Datastore:
+        """A datastore by name, or by the id in its URL.
+
+        Raises:
+            ProvisioningError: the host has none of that name, or cannot reach it.
+        """
+        found = self.datastores.get(name)
+        if found is None:
+            ids = (one for one in self.datastores.values() if one.url.rstrip("/").endswith(name))
+            found = next(ids, None)
+        if found is None:
+            there = ", ".join(sorted(self.datastores)) or "none"
+            raise FatalProvisioningError(
+                f"the VM host has no datastore {name!r}, which its profile names; it has: {there}",
+                blame=Blame.VMHOST,
+            )
+        if not found.accessible:
+            raise ProvisioningError(f"datastore {name} is not accessible now", blame=Blame.VMHOST)
+        return found
+
+    def has_datastore(self, text: str) -> bool:
+        """True when a path of the profile begins with a datastore, and not with a local folder."""
+        try:
+            name = parse(text).datastore
+        except ValueError:
+            return False
+        return name in self.datastores or text.startswith(("[", "/vmfs/volumes/"))
+
+    def network(self, name: str) -> Network:
+        """A network or port group by name.
+
+        Raises:
+            FatalProvisioningError: the host has none of that name.
+        """
+        if name not in self.networks:
+            there = ", ".join(sorted(self.networks)) or "none"
+            raise FatalProvisioningError(
+                f"the VM host has no network {name!r}, which its profile names; it has: {there}",
+                blame=Blame.VMHOST,
+            )
+        return self.networks[name]
+
+
+#: From the root to everything of interest.
+HOPS = (
+    hop("folder", vim.Folder, "childEntity", "folder", "vms", "hosts", "stores", "nets", "members",
+        "parts", "pool", "roots"),
+    hop("vms", vim.Datacenter, "vmFolder", "folder"),
+    hop("hosts", vim.Datacenter, "hostFolder", "folder"),
+    hop("stores", vim.Datacenter, "datastoreFolder", "folder"),
+    hop("nets", vim.Datacenter, "networkFolder", "folder"),
+    hop("members", vim.ComputeResource, "host"),
+    hop("roots", vim.ComputeResource, "resourcePool", "pool"),
+    hop("pool", vim.ResourcePool, "resourcePool", "pool"),
+    hop("parts", vim.VirtualApp, "vm"),
+)  # fmt: skip
+PATHS: dict[type, Sequence[str]] = {
+    vim.Folder: ("name", "parent"),
+    vim.Datacenter: ("name", "parent", "vmFolder"),
+    vim.ComputeResource: ("name", "parent", "resourcePool", "host"),
+    vim.ResourcePool: ("name", "parent"),
+    vim.HostSystem: (
+        "name",
+        "datastore",
+        "network",
+        "runtime.connectionState",
+        "summary.hardware.numCpuCores",
+    ),
+    vim.Datastore: (
+        "name",
+        "browser",
+        "summary.url",
+        "summary.capacity",
+        "summary.freeSpace",
+        "summary.accessible",
+        "summary.multipleHostAccess",
+    ),
+    vim.Network: ("name",),
+    DVS: ("name", "key", "config.distributedVirtualSwitch"),
+    vim.VirtualMachine: (
+        "name",
+        "config.files.vmPathName",
+        "summary.config.vmPathName",
+        "runtime.powerState",
+        "runtime.connectionState",
+        "network",
+    ),
+}

@@ -1,0 +1,231 @@
+"""Loading: from whatever the VM host has of the computer to a VM that runs the wanted image.
+
+Every step finds out what is so before it acts, so that a load may be done over after a death at
+any point. What is made last says that all is made: a master by its name, a VM by its power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyVmomi import vmodl
+
+from vcld.errors import (
+    BackendUnavailableError,
+    Blame,
+    FatalProvisioningError,
+    ProvisioningError,
+)
+from vcld.provisioning.esxi import faults, masters, naming, placing, reclaim, spec
+from vcld.provisioning.esxi.host import Host
+from vcld.provisioning.esxi.images import MIB, StoredImage
+from vcld.provisioning.esxi.inventory import Datastore, Machine
+from vcld.provisioning.esxi.paths import DatastorePath, parse
+
+#: Loads at one time per VM host, where the site sets no limit.
+LOADS = 8
+#: Part of an image's size that a linked disk may grow to before the next load.
+DELTA_SHARE = 4
+LINKED, COPIED = "linked", "copy"
+
+
+class Loader:
+    """One load."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._reservation = host.reservation
+        self._name = host.reservation.computer.shortname
+        self._image = host.reservation.imagerevision.imagename
+        self.mode = COPIED if host.reservation.request.is_server else LINKED
+
+    def run(self) -> None:
+        """Load, up to a VM that was started.
+
+        Raises:
+            ProvisioningError: it could not be done; ``blame`` says whose fault it is.
+        """
+        host = self._host
+        limit = host.limit("loads", host.vmhost.hostname, LOADS)
+        what = f"a turn at loading on {host.vmhost.hostname}"
+        with (
+            host.leases.hold(f"loads:{host.vmhost.id}", what, limit=limit),
+            host.leases.promise(host.use_name(self._image), 0),
+        ):
+            self._load()
+
+    def _load(self) -> None:
+        host, tell = self._host, self._host.tools.progress
+        tell("startload", f"preparing the load of {self._image} on {self._name}")
+        nets = spec.networks(self._reservation, host.inventory)
+        self._remove_old()
+        self._check_macs()
+        tell("transfervm", f"putting {self._image} on datastore {host.masters.base.datastore}")
+        master = masters.ensure(host, self._image)
+        with self._space(master):
+            self._make_folder()
+            if self.mode == COPIED:
+                self._copy_disk(master)
+            tell("vmsetupconfig", f"configuring the virtual machine {self._name}")
+            machine = self._create(master, nets)
+            self._check_disks(machine, master)
+            tell("startvm", f"starting the virtual machine {self._name}")
+            host.leases.confirm()
+            host.machines.power_on(machine)
+
+    def plan(self) -> list[str]:
+        """What a load would do, a sentence each; nothing is changed.
+
+        Raises:
+            ProvisioningError: the load would fail.
+        """
+        host = self._host
+        nets = spec.networks(self._reservation, host.inventory)
+        lines = [f"remove VM {vm.name} ({vm.power})" for vm in host.machines.own()]
+        store = host.datastore_of(host.masters.base)
+        found = host.masters.find(self._image)
+        source = found or host.find_stored(self._image)
+        if source is None:
+            where = f"datastore {store.name} nor in the repository"
+            raise FatalProvisioningError(
+                f"image {self._image} is neither on {where}", blame=Blame.IMAGE
+            )
+        if found is None:
+            lines.append(f"copy {source.disk} to {store.name} ({source.size_mib} MiB)")
+        for one, needed in self._needs(source).values():
+            free = host.space.available_bytes(one)
+            verdict = "enough" if free >= needed else "TOO LITTLE"
+            lines.append(
+                f"datastore {one.name}: {needed // MIB} MiB needed, {max(0, free) // MIB} MiB"
+                f" available: {verdict}"
+            )
+        disk = "a linked disk" if self.mode == LINKED else "a disk of its own"
+        guest = spec.guest_id(self._reservation.image, source.hardware)
+        count, _ = spec.processors(self._reservation.image, guest, host.inventory.cores)
+        lines.append(
+            f"create VM {naming.vm_name(self._reservation)} in {host.vm_folder}: {guest}, {count}"
+            f" CPUs, {spec.memory_mib(self._reservation.image)} MiB, {disk}"
+        )
+        lines += [f"connect {net.name} with MAC {mac or 'of its own'}" for net, mac in nets]
+        return [*lines, "start it"]
+
+    def _remove_old(self) -> None:
+        machines = self._host.machines
+        own = machines.own()
+        machines.remove(own)
+        folder = self._host.vm_folder
+        if not own:
+            # A worker may have died before it registered what it made.
+            machines.remove_folders(self._host.vm_base)
+        elif folder not in {vm.path.parent for vm in own if vm.path is not None}:
+            self._host.files.delete(folder)
+
+    def _check_macs(self) -> None:
+        own = {vm.ref for vm in self._host.machines.own()}
+        for vm in self._host.machines.with_our_macs():
+            if vm.ref not in own and self._host.machines.power_state(vm):
+                raise ProvisioningError(
+                    f"VM {vm.name!r} has the MAC address of {self._name}: remove that VM, or"
+                    " change the address of one of them",
+                    blame=Blame.COMPUTER,
+                )
+
+    def _needs(self, master: StoredImage) -> dict[str, tuple[Datastore, int]]:
+        image = self._reservation.image
+        disk = master.size_bytes
+        if self.mode == LINKED:
+            disk = max(disk, image.size_mib * MIB) // DELTA_SHARE
+        store = self._host.datastore_of(self._host.vm_base)
+        # The swap file is as large as the memory.
+        return {store.url: (store, disk + spec.memory_mib(image) * MIB)}
+
+    @contextmanager
+    def _space(self, master: StoredImage) -> Iterator[None]:
+        host = self._host
+
+        def make_room(store: Datastore, missing: int) -> None:
+            reclaim.make_room(host, store, missing, self._image)
+
+        with host.space.promise(self._needs(master), make_room):
+            yield
+
+    def _make_folder(self) -> None:
+        self._host.files.make_folder(self._host.vm_folder)
+
+    def _copy_disk(self, master: StoredImage) -> None:
+        host, folder = self._host, self._host.vm_folder
+        text = f"copying {self._image} for {self._name}"
+        told = -1
+
+        def tell(percent: int) -> None:
+            nonlocal told
+            if percent // 10 != told // 10:
+                told = percent
+                host.tools.progress("transfervm", f"{text}, {percent} %")
+
+        store = host.datastore_of(folder)
+        limit = host.limit("copies", store.name, masters.COPIES)
+        turn = f"a turn at copying to {store.name}"
+        with host.leases.hold(f"copies:{store.url}", turn, limit=limit):
+            host.files.copy_disk(master.disk, folder / f"{folder.name}.vmdk", tell)
+
+    def _create(self, master: StoredImage, nets: list[Any]) -> Machine:
+        host, folder = self._host, self._host.vm_folder
+        capacity = spec.check_disk(master, self._reservation.image)
+        if self.mode == LINKED:
+            disk = spec.linked_disk(folder, master, capacity)
+        else:
+            disk = spec.own_disk(folder, capacity)
+        cards = [
+            spec.card(
+                index,
+                network,
+                mac,
+                master.hardware,
+                placing.switch_uuid(host.client, network) if network.switch else "",
+            )
+            for index, (network, mac) in enumerate(nets)
+        ]
+        config = spec.make_config(self._reservation, host.inventory, folder, master, disk, cards)
+        place = host.inventory
+        what = f"the virtual machine {self._name} cannot be made"
+        try:
+            ref = host.client.run_task(
+                lambda: place.folder.CreateVM_Task(config, place.pool, place.host),
+                what,
+                limit_seconds=host.tools.settings.vsphere_task_timeout_seconds,
+            )
+        except faults.GONE as fault:
+            # The master was removed between look and link: look again.
+            raise BackendUnavailableError(
+                f"{what}: {faults.describe(fault)}", blame=Blame.NOBODY
+            ) from fault
+        except vmodl.MethodFault as fault:
+            raise faults.translate(fault, what) from fault
+        return Machine(
+            ref=ref,
+            name=config.name,
+            path=folder / f"{folder.name}.vmx",
+            power="poweredOff",
+            connection="connected",
+        )
+
+    def _check_disks(self, machine: Machine, master: StoredImage) -> None:
+        """Make sure, before it runs, that the VM writes into its own folder only."""
+        disks = self._host.machines.disks(machine)
+        good = bool(disks)
+        for disk in disks:
+            path: DatastorePath = parse(disk.path)
+            good = good and self._host.vm_folder.holds(path) and path != master.disk
+            if self.mode == LINKED:
+                good = good and disk.parent is not None and parse(disk.parent) == master.disk
+        if good:
+            return
+        self._host.machines.remove([machine])
+        raise ProvisioningError(
+            f"the VM host did not make the disk of {self._name} as it was told: it would write"
+            f" to {', '.join(disk.path for disk in disks) or 'nothing'}; the VM was removed",
+            blame=Blame.VMHOST,
+        )

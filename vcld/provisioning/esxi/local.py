@@ -1,0 +1,116 @@
+"""A repository in a folder of the management node: images go to and from the host over HTTPS."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
+from vcld.provisioning.esxi import marker, naming
+from vcld.provisioning.esxi.files import FileFacts, Files
+from vcld.provisioning.esxi.images import StoredImage
+from vcld.provisioning.esxi.marker import MARKER, Hardware
+from vcld.provisioning.esxi.paths import DatastorePath
+from vcld.provisioning.esxi.vmx import hardware_of
+
+
+class LocalFolder:
+    """The images below a folder of this machine."""
+
+    def __init__(self, files: Files, base: Path) -> None:
+        self._files = files
+        self._base = base
+
+    def find(self, name: str) -> StoredImage | None:
+        """A complete image, whose ``folder`` means nothing; None when there is none.
+
+        Raises:
+            FatalProvisioningError: it is there, and damaged.
+        """
+        folder = self._base / name
+        if not (folder / f"{name}.vmdk").is_file():
+            return None
+        present = {
+            path.name: FileFacts(size_bytes=path.stat().st_size)
+            for path in folder.iterdir()
+            if path.is_file()
+        }
+        capacity, hardware = None, Hardware()
+        reference = folder / f"{name}.vmx.reference"
+        if MARKER in present:
+            found = marker.from_text((folder / MARKER).read_text(encoding="utf-8"), folder)
+            found.check(folder, present)
+            capacity, hardware = found.capacity_kib, found.hardware
+        elif reference.is_file():
+            hardware = hardware_of(reference.read_text(encoding="utf-8", errors="replace"))
+        nowhere = DatastorePath("", name)
+        return StoredImage(
+            name=name, folder=nowhere, files=present, capacity_kib=capacity, hardware=hardware
+        )
+
+    def upload(
+        self, image: StoredImage, base: DatastorePath, on_progress: Callable[[int], None]
+    ) -> DatastorePath:
+        """Bring an image's disk files into a folder for unfinished copies; the caller removes it.
+
+        Returns:
+            The folder.
+        """
+        folder = base / f"{image.name}{naming.PARTIAL}up-{secrets.token_hex(4)}"
+        self._files.make_folder(folder)
+        done = 0
+        for name, facts in sorted(image.files.items()):
+            if name.endswith(".vmdk"):
+                self._files.upload(self._base / image.name / name, folder / name)
+                done += facts.size_bytes
+                on_progress(done * 100 // max(1, image.size_bytes))
+        return folder
+
+    def store(self, name: str, folder: DatastorePath) -> Path:
+        """Fetch a finished copy, marker and all, into a folder that is not yet the image's.
+
+        Raises:
+            ProvisioningError: this machine's folder cannot be written, or the copy is short.
+        """
+        for old in self._base.glob(f"{name}{naming.PARTIAL}*"):
+            shutil.rmtree(old, ignore_errors=True)
+        target = self._base / f"{name}{naming.PARTIAL}{secrets.token_hex(4)}"
+        present = self._files.list(folder) or {}
+        try:
+            target.mkdir(mode=0o755)
+            # The marker last: it says that the others are there.
+            for entry in sorted(present, key=lambda entry: entry == MARKER):
+                self._files.download(folder / entry, target / entry)
+                size = (target / entry).stat().st_size
+                if size != present[entry].size_bytes:
+                    raise ProvisioningError(
+                        f"{entry} came with {size} bytes instead of {present[entry].size_bytes}",
+                        blame=Blame.VMHOST,
+                    )
+        except (OSError, ProvisioningError) as err:
+            shutil.rmtree(target, ignore_errors=True)
+            if isinstance(err, ProvisioningError):
+                raise
+            raise ProvisioningError(
+                f"the repository {self._base} cannot be written: {err.strerror}",
+                blame=Blame.MANAGEMENT_NODE,
+            ) from err
+        return target
+
+    def publish(self, name: str, target: Path) -> None:
+        """Give a fetched copy the image's name.
+
+        Raises:
+            FatalProvisioningError: the name is taken.
+        """
+        try:
+            os.rename(target, self._base / name)
+        except OSError as err:
+            shutil.rmtree(target, ignore_errors=True)
+            raise FatalProvisioningError(
+                f"image {name} cannot be put into {self._base}: {err.strerror}",
+                blame=Blame.MANAGEMENT_NODE,
+            ) from err

@@ -1,0 +1,95 @@
+"""Bringing an image's master to the datastore: once, however many workers and hosts want it."""
+
+from __future__ import annotations
+
+from vcld.errors import ImageNotFoundError
+from vcld.provisioning.esxi import naming, reclaim
+from vcld.provisioning.esxi.host import Host
+from vcld.provisioning.esxi.images import StoredImage
+
+#: Copies at one time per datastore, where the site sets no limit.
+COPIES = 2
+
+
+def ensure(host: Host, imagename: str) -> StoredImage:
+    """Return the master, after copying it from the repository if it is not there.
+
+    Raises:
+        ImageNotFoundError: neither datastore nor repository has it.
+        ProvisioningError: there is no space, or the copy failed.
+    """
+    found = host.masters.find(imagename)
+    if found is not None:
+        return found
+    store = host.datastore_of(host.masters.base)
+    what = f"the copy of {imagename} to datastore {store.name}"
+
+    def is_there() -> bool:
+        nonlocal found
+        found = host.masters.find(imagename)
+        return found is not None
+
+    with host.leases.hold(host.master_lease(imagename), what, unless=is_there) as ours:
+        if ours and not is_there():
+            found = _copy(host, imagename)
+    assert found is not None
+    return found
+
+
+def _copy(host: Host, imagename: str) -> StoredImage:
+    store = host.datastore_of(host.masters.base)
+    source = host.find_stored(imagename)
+    if source is None:
+        raise ImageNotFoundError(
+            f"image {imagename} is neither on datastore {store.name} nor in the repository"
+        )
+    limit = host.limit("copies", store.name, COPIES)
+    text = f"copying {imagename} to datastore {store.name}"
+    told = -1
+
+    def tell(percent: int) -> None:
+        nonlocal told
+        if percent // 10 != told // 10:
+            told = percent
+            host.tools.progress("transfervm", f"{text}, {percent} %")
+
+    # From this node it comes as files first, and is then copied to one disk.
+    times = 2 if host.local_repository is not None else 1
+    needed = {store.url: (store, times * source.size_bytes)}
+    turn = f"a turn at copying to {store.name}"
+    with (
+        host.leases.hold(f"copies:{store.url}", turn, limit=limit),
+        host.space.promise(needed, lambda s, n: reclaim.make_room(host, s, n, imagename)),
+    ):
+        tell(0)
+        disk = source.disk
+        uploaded = None
+        if host.local_repository is not None:
+            host.masters.remove_drafts(imagename)
+            uploaded = host.local_repository.upload(source, host.masters.base, tell)
+            disk = naming.disk_in(uploaded, imagename)
+        draft = host.masters.add(
+            imagename,
+            disk,
+            hardware=source.hardware,
+            capacity_kib=source.capacity_kib,
+            expected_bytes=source.size_bytes if _same_format(host) else None,
+            on_progress=tell,
+            confirm=host.leases.confirm,
+            keep=uploaded,
+        )
+        host.leases.confirm()
+        draft.publish()
+        if uploaded is not None:
+            host.files.delete(uploaded)
+    host.tools.log.info("master copied", image=imagename, datastore=store.name)
+    copied = host.masters.find(imagename)
+    if copied is None:
+        raise ImageNotFoundError(f"master {imagename} vanished from datastore {store.name}")
+    return copied
+
+
+def _same_format(host: Host) -> bool:
+    """True when the files of a copy must be as large as those of its source."""
+    profile = host.vmhost.profile
+    return profile.repositoryimagetype == profile.datastoreimagetype

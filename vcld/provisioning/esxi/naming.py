@@ -1,0 +1,53 @@
+"""Names that VCL gives to VMs, folders and masters (provisioning specification §8.2).
+
+They are those of the Perl daemon, so that both find what the other has made.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vcld.provisioning.esxi.paths import DatastorePath, parse
+from vcld.snapshot import Computer, Reservation, VMProfile
+
+#: What vSphere allows for the name of a VM.
+LONGEST_NAME = 80
+_FOLDER = re.compile(r"(?P<computer>[\w.-]+?)_(?P<image>\d+)-v(?P<revision>\d+)(_|$)")
+#: Folders of copies that are not finished: the master's name, this, and a random token.
+PARTIAL = ".vcld-"
+
+
+def vm_name(reservation: Reservation) -> str:
+    """Display name of the VM."""
+    name = f"{reservation.computer.node_name}_{reservation.imagerevision.imagename}"
+    return name[:LONGEST_NAME]
+
+
+def vm_folder_name(reservation: Reservation) -> str:
+    """Name of the VM's folder, and of its vmx file and disk."""
+    revision = reservation.imagerevision
+    return f"{reservation.computer.node_name}_{revision.imageid}-v{revision.revision}"
+
+
+def vm_base(profile: VMProfile) -> DatastorePath:
+    """The folder that holds the folders of VMs."""
+    return parse(profile.vmpath or profile.datastorepath)
+
+
+def master_folder(base: DatastorePath, imagename: str) -> DatastorePath:
+    return base / imagename
+
+
+def disk_in(folder: DatastorePath, imagename: str) -> DatastorePath:
+    return folder / f"{imagename}.vmdk"
+
+
+def is_folder_of(computer: Computer, name: str) -> bool:
+    """True when a folder of this name belongs to a VM of the computer."""
+    found = _FOLDER.match(name)
+    return found is not None and found["computer"] in {computer.node_name, computer.shortname}
+
+
+def is_name_of(computer: Computer, name: str) -> bool:
+    """True when a VM of this name was made for the computer."""
+    return name.startswith((f"{computer.node_name}_", f"{computer.shortname}_"))

@@ -1,0 +1,180 @@
+"""Finding a VM host's profile in an inventory: datacenter, pool, folder, what its hosts see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyVmomi import vim
+
+from vcld.errors import BackendUnavailableError, Blame, FatalProvisioningError
+from vcld.provisioning.esxi.client import Client, Properties
+from vcld.provisioning.esxi.inventory import (
+    CONNECTED,
+    DVS,
+    HOPS,
+    PATHS,
+    Datastore,
+    Inventory,
+    Machine,
+    Network,
+)
+from vcld.provisioning.esxi.paths import DatastorePath, parse
+from vcld.snapshot import VMHost
+
+#: Folders that the interface of vSphere does not show.
+HIDDEN = frozenset({"host", "vm", "Resources"})
+Found = Mapping[Any, Properties]
+
+
+def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
+    """Read the inventory, in one call, and find the profile's place in it.
+
+    Raises:
+        BackendUnavailableError: the host is not connected.
+        FatalProvisioningError: the profile's resourcepath or folderpath leads nowhere.
+    """
+    found = client.read([client.content.rootFolder], PATHS, *HOPS)
+    profile = vmhost.profile
+    pool = _pool(found, profile.resourcepath, vmhost.hostname)
+    compute = _ancestor(found, pool, vim.ComputeResource)
+    center = _ancestor(found, pool, vim.Datacenter)
+    hosts = [host for host in found[compute].get("host", ()) if host in found]
+    alive = [host for host in hosts if found[host].get("runtime.connectionState") == CONNECTED]
+    if not alive:
+        raise BackendUnavailableError(f"{vmhost.hostname} is not connected to its hosts")
+    stores = {ref for host in alive for ref in found[host].get("datastore", ())}
+    nets = {ref for host in alive for ref in found[host].get("network", ())}
+    folder = _folder(found, profile.folderpath, center, vmhost.hostname)
+    return Inventory(
+        datacenter=center,
+        datacenter_name=found[center]["name"],
+        folder=folder,
+        pool=pool,
+        host=alive[0] if len(hosts) == 1 else None,
+        cores=max(found[host].get("summary.hardware.numCpuCores", 0) for host in alive),
+        datastores={
+            store.name: store
+            for store in (_datastore(ref, found[ref]) for ref in stores & set(found))
+        },
+        networks={
+            net.name: net for net in (_network(ref, found[ref]) for ref in nets & set(found))
+        },
+        machines=tuple(
+            _machine(ref, facts)
+            for ref, facts in found.items()
+            if isinstance(ref, vim.VirtualMachine)
+        ),
+    )
+
+
+def _datastore(ref: Any, facts: Properties) -> Datastore:
+    return Datastore(
+        ref=ref,
+        name=facts["name"],
+        url=facts.get("summary.url", ""),
+        capacity_bytes=facts.get("summary.capacity", 0),
+        free_bytes=facts.get("summary.freeSpace", 0),
+        accessible=facts.get("summary.accessible", True),
+        shared=bool(facts.get("summary.multipleHostAccess", False)),
+        browser=facts["browser"],
+    )
+
+
+def _network(ref: Any, facts: Properties) -> Network:
+    if not isinstance(ref, DVS):
+        return Network(ref=ref, name=facts["name"])
+    switch = facts.get("config.distributedVirtualSwitch")
+    return Network(ref=ref, name=facts["name"], portgroup_key=facts.get("key"), switch=switch)
+
+
+def _machine(ref: Any, facts: Properties) -> Machine:
+    text = facts.get("config.files.vmPathName") or facts.get("summary.config.vmPathName") or ""
+    path: DatastorePath | None
+    try:
+        path = parse(text)
+    except ValueError:
+        path = None
+    return Machine(
+        ref=ref,
+        name=facts.get("name", ""),
+        path=path,
+        power=facts.get("runtime.powerState", "unknown"),
+        connection=facts.get("runtime.connectionState", CONNECTED),
+        networks=tuple(facts.get("network", ())),
+    )
+
+
+def _names(found: Found, ref: Any) -> Iterable[str]:
+    """Names from the root down to an object, without the root's and the hidden ones."""
+    names: list[str] = []
+    while ref in found and found[ref].get("parent") is not None:
+        name = found[ref]["name"]
+        if name not in HIDDEN:
+            names.insert(0, name)
+        ref = found[ref]["parent"]
+    return names
+
+
+def _path(found: Found, ref: Any) -> str:
+    return "/".join(_names(found, ref)).lower()
+
+
+def _wanted(text: str | None) -> str:
+    parts = (text or "").strip("/").split("/")
+    return "/".join(part for part in parts if part and part not in HIDDEN).lower()
+
+
+def _pool(found: Found, resourcepath: str | None, hostname: str) -> Any:
+    """The resource pool that the path names; without one the first compute resource's own.
+
+    A path may leave out how it begins: ``cluster/pool`` is found below any datacenter.
+    """
+    pools = {ref: _path(found, ref) for ref in found if isinstance(ref, vim.ResourcePool)}
+    wanted = _wanted(resourcepath)
+    if not wanted:
+        pools = {ref: "" for ref in pools if found[ref].get("name") == "Resources"}
+    exact = [ref for ref, path in pools.items() if path == wanted]
+    if exact:
+        return exact[0]
+    near = [ref for ref, path in pools.items() if f"/{path}".endswith(f"/{wanted}")]
+    if len(near) == 1:
+        return near[0]
+    there = ", ".join(sorted(filter(None, pools.values()))) or "none"
+    raise FatalProvisioningError(
+        f"resourcepath {resourcepath!r} of the profile of {hostname} names"
+        f" {'several resource pools' if near else 'no resource pool'}; there are: {there}",
+        blame=Blame.VMHOST,
+    )
+
+
+def _folder(found: Found, folderpath: str | None, center: Any, hostname: str) -> Any:
+    root = found[center]["vmFolder"]
+    wanted = _wanted(folderpath)
+    if not wanted:
+        return root
+    folders = {ref: _path(found, ref) for ref in found if isinstance(ref, vim.Folder)}
+    for ref, path in folders.items():
+        inside = _ancestor(found, ref, vim.Datacenter, missing_is_fine=True) == center
+        if inside and (path == wanted or path == f"{_path(found, center)}/{wanted}"):
+            return ref
+    raise FatalProvisioningError(
+        f"folderpath {folderpath!r} of the profile of {hostname} names no folder of VMs",
+        blame=Blame.VMHOST,
+    )
+
+
+def _ancestor(found: Found, ref: Any, kind: type, *, missing_is_fine: bool = False) -> Any:
+    while ref is not None and not isinstance(ref, kind):
+        ref = found.get(ref, {}).get("parent")
+    if ref is None and not missing_is_fine:
+        raise FatalProvisioningError(
+            "the profile's user does not see the datacenter or cluster of its resource pool",
+            blame=Blame.VMHOST,
+        )
+    return ref
+
+
+def switch_uuid(client: Client, network: Network) -> str:
+    """The uuid of a distributed port group's switch, which a network card must name."""
+    return str(client.read_one(network.switch, "uuid").get("uuid", ""))

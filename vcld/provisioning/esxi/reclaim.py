@@ -1,0 +1,111 @@
+"""Making room on a datastore: masters that nobody uses, and that the repository has too."""
+
+from __future__ import annotations
+
+from pyVmomi import vim
+
+from vcld.errors import ProvisioningError
+from vcld.provisioning.esxi.client import hop
+from vcld.provisioning.esxi.host import Host
+from vcld.provisioning.esxi.inventory import Datastore
+from vcld.provisioning.esxi.naming import PARTIAL
+from vcld.provisioning.esxi.paths import DatastorePath, parse
+from vcld.store import leases, vmhosts
+
+
+def make_room(host: Host, store: Datastore, missing: int, keep: str) -> None:
+    """Remove masters until ``missing`` bytes more are free, or nothing more may go.
+
+    A master goes only if the repository holds it, complete; if no VM of any host that sees the
+    datastore has a disk on it; and while nobody else copies or removes it. Those of deleted
+    images go first, then those that are not in production, the longest unused first.
+    """
+    has_repository = host.repository is not None or host.local_repository is not None
+    if not has_repository or store.url != host.datastore_of(host.masters.base).url:
+        return
+    used = _used_folders(host)
+    if used is None:
+        return
+    known = host.tools.run(vmhosts.masters_by_need)
+    present = set(host.masters.files.list(host.masters.base) or {})
+    for name in known:
+        if missing <= 0:
+            return
+        if name in present and name != keep and PARTIAL not in name:
+            missing -= _remove(host, name)
+
+
+def _remove(host: Host, name: str) -> int:
+    """Remove one master; the bytes that it had, 0 when it may not go."""
+    with host.leases.hold(host.master_lease(name), f"master {name}"):
+        try:
+            found = host.masters.find(name)
+            stored = host.find_stored(name)
+        except ProvisioningError as err:
+            host.tools.log.warning("a master is not removed", image=name, reason=str(err))
+            return 0
+        used = _used_folders(host)  # once more, now that nobody else can begin to use it
+        if found is None or stored is None or used is None or found.folder in used:
+            return 0
+        if host.tools.run(leases.is_named, host.use_name(name)):
+            return 0  # a load is about to link a disk to it
+        # Under another name first: nobody takes half a master for a whole one.
+        doomed = DatastorePath(found.folder.datastore, f"{found.folder.path}{PARTIAL}removed")
+        host.leases.confirm()
+        if not host.files.move(found.folder, doomed):
+            host.files.delete(doomed)
+            return 0
+        host.files.delete(doomed)
+        host.tools.log.info("master removed to make room", image=name, bytes=found.size_bytes)
+        return found.size_bytes
+
+
+def _used_folders(host: Host) -> set[DatastorePath] | None:
+    """Folders on which disks of any VM lie; None when not every host can be asked."""
+    base = host.masters.base
+    used = _folders_in_use(host, base)
+    if host.session.is_vcenter or not host.datastore_of(base).shared:
+        return used
+    for other in host.tools.run(vmhosts.load_others, host.vmhost.id):
+        if not _may_share(other.profile.datastorepath, base):
+            continue
+        neighbour = host.neighbour(other)
+        try:
+            used |= _folders_in_use(neighbour, base)
+        except ProvisioningError as err:
+            host.tools.log.warning(
+                "no master is removed: another host on the datastore cannot be asked",
+                host=other.hostname,
+                reason=str(err),
+            )
+            return None
+        finally:
+            neighbour.close()
+    return used
+
+
+def _folders_in_use(host: Host, base: DatastorePath) -> set[DatastorePath]:
+    store = host.inventory.datastores.get(base.datastore)
+    if store is None:
+        return set()
+    found = host.client.read(
+        [store.ref],
+        {vim.VirtualMachine: ("config.hardware.device",)},
+        hop("vms", vim.Datastore, "vm"),
+    )
+    folders: set[DatastorePath] = set()
+    for facts in found.values():
+        for one in facts.get("config.hardware.device", ()):
+            if isinstance(one, vim.vm.device.VirtualDisk):
+                backing = one.backing
+                while backing is not None:
+                    folders.add(parse(backing.fileName).parent)
+                    backing = getattr(backing, "parent", None)
+    return folders
+
+
+def _may_share(path: str, base: DatastorePath) -> bool:
+    try:
+        return parse(path).datastore == base.datastore
+    except ValueError:
+        return True  # cannot be told: ask

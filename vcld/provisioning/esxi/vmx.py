@@ -1,0 +1,62 @@
+"""Reading the vmx file that the Perl daemon keeps beside an image as its ``.vmx.reference``."""
+
+from __future__ import annotations
+
+import re
+
+from vcld.provisioning.esxi.marker import Hardware
+
+_LINE = re.compile(r'^\s*([\w.:]+)\s*=\s*"([^"]*)"', re.MULTILINE)
+CONTROLLERS = {
+    "pvscsi": "ParaVirtualSCSIController",
+    "lsisas1068": "VirtualLsiLogicSASController",
+    "lsilogic": "VirtualLsiLogicController",
+    "buslogic": "VirtualBusLogicController",
+    "ide": "VirtualIDEController",
+}
+CARDS = {
+    "vmxnet3": "VirtualVmxnet3",
+    "e1000e": "VirtualE1000e",
+    "e1000": "VirtualE1000",
+    "vlance": "VirtualPCNet32",
+}
+#: guestOS of a vmx file → guestId of the API, where no rule below makes it.
+GUEST_IDS = {
+    "windows7srv-64": "windows7Server64Guest",
+    "windows8srv-64": "windows8Server64Guest",
+    "windows9srv-64": "windows9Server64Guest",
+    "otherlinux-64": "otherLinux64Guest",
+    "otherlinux": "otherLinuxGuest",
+    "other-64": "otherGuest64",
+    "other26xlinux-64": "other26xLinux64Guest",
+    "ubuntu-64": "ubuntu64Guest",
+    "centos-64": "centos64Guest",
+    "windows7-64": "windows7_64Guest",
+    "winxppro": "winXPProGuest",
+}
+
+
+def hardware_of(text: str) -> Hardware:
+    """What a vmx file says of the VM's hardware."""
+    facts = {key.lower(): value.lower() for key, value in _LINE.findall(text)}
+    adapter = facts.get("scsi0.virtualdev", "")
+    if not adapter and facts.get("ide0:0.filename", "").endswith(".vmdk"):
+        adapter = "ide"
+    return Hardware(
+        guest_id=guest_id_of(facts.get("guestos", "")),
+        controller=CONTROLLERS.get(adapter, ""),
+        card=CARDS.get(facts.get("ethernet0.virtualdev", ""), ""),
+        firmware=facts.get("firmware", ""),
+        version=f"vmx-{int(number):02d}"
+        if (number := facts.get("virtualhw.version", "")).isdigit()
+        else "",
+    )
+
+
+def guest_id_of(guestos: str) -> str:
+    """The API's name of what a vmx file calls ``guestOS``."""
+    if not guestos:
+        return ""
+    if guestos in GUEST_IDS:
+        return GUEST_IDS[guestos]
+    return f"{guestos.replace('-', '_')}Guest"

@@ -1,0 +1,109 @@
+"""The DHCP server's messages about one node, from the moment the object is made.
+
+Made before the power cycle, so that no early line is lost. Only a sign of life is taken from
+them: a site without them loses nothing but an early "xcatstage1" in the load log.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from vcld.errors import ProvisioningError
+from vcld.provisioning.xcat.runner import Runner
+from vcld.waiting import Cancellation
+
+#: Where syslog daemons put the messages.
+PLACES = ("/var/log/messages", "/var/log/syslog")
+READ_LIMIT_BYTES = 4 << 20
+
+
+class DhcpLog(Protocol):
+    """Reads what is new."""
+
+    def news(self) -> list[str]:
+        """Kinds of new messages about the node, such as ``DHCPREQUEST``, oldest first."""
+
+
+class NoLog:
+    """For sites that have none."""
+
+    def news(self) -> list[str]:
+        """See ``DhcpLog``."""
+        return []
+
+
+class FileLog:
+    """A syslog file, rotated or not."""
+
+    def __init__(self, path: Path, mac: str) -> None:
+        self._path, self._mac = path, mac.lower()
+        self._rest = b""
+        facts = path.stat()
+        self._inode, self._offset = facts.st_ino, facts.st_size
+
+    def news(self) -> list[str]:
+        """See ``DhcpLog``."""
+        try:
+            with self._path.open("rb") as log:
+                facts = os.fstat(log.fileno())
+                if facts.st_ino != self._inode or facts.st_size < self._offset:
+                    self._inode, self._offset, self._rest = facts.st_ino, 0, b""
+                log.seek(self._offset)
+                data = log.read(READ_LIMIT_BYTES)
+        except OSError:
+            return []
+        self._offset += len(data)
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        return kinds([line.decode(errors="replace") for line in lines], self._mac)
+
+
+class JournalLog:
+    """The systemd journal. Not tested against a real one: there is none where the tests run."""
+
+    def __init__(self, runner: Runner, mac: str, cancellation: Cancellation) -> None:
+        self._runner, self._mac, self._cancellation = runner, mac.lower(), cancellation
+        self._cursor = self._ask("-n", "0")[1]
+
+    def news(self) -> list[str]:
+        """See ``DhcpLog``."""
+        try:
+            lines, self._cursor = self._ask(f"--after-cursor={self._cursor}")
+        except ProvisioningError:
+            return []
+        return kinds(lines, self._mac)
+
+    def _ask(self, *arguments: str) -> tuple[list[str], str]:
+        command = ["/usr/bin/journalctl", "-q", "-t", "dhcpd", "-o", "cat", "--show-cursor"]
+        output = self._runner.run(
+            [*command, *arguments], limit_seconds=20.0, cancellation=self._cancellation
+        )
+        lines, mark = output.out.splitlines(), "-- cursor: "
+        cursor = next((line[len(mark) :] for line in lines if line.startswith(mark)), "")
+        return lines, cursor or getattr(self, "_cursor", "")
+
+
+def kinds(lines: list[str], mac: str) -> list[str]:
+    """Which DHCP messages a node took part in: ``DHCPACK on 10.0.0.5 to MAC via eth1``."""
+    found = []
+    for line in lines:
+        words = line.split()
+        if mac and mac in line.lower():
+            found += [word for word in words if word.startswith("DHCP") and word.isalpha()][:1]
+    return found
+
+
+def open_log(setting: str, mac: str, runner: Runner, cancellation: Cancellation) -> DhcpLog:
+    """The site's choice, or what this machine has."""
+    try:
+        if setting == "journal":
+            return JournalLog(runner, mac, cancellation)
+        places = (setting,) if setting else PLACES
+        path = next((p for p in map(Path, places) if p.is_file()), None)
+        if path is not None and setting != "none":
+            return FileLog(path, mac)
+    except (OSError, ProvisioningError):
+        return NoLog()
+    return NoLog()

@@ -1,0 +1,77 @@
+"""Repetitions: what a retry can mend and what it cannot are counted apart (§9.3)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from vcld.errors import Blame, ProvisioningError
+from vcld.provisioning.interface import PowerState
+from vcld.provisioning.xcat import parsing
+from vcld.provisioning.xcat.client import Xcat
+from vcld.provisioning.xcat.failures import (
+    BmcUnreachableError,
+    XcatRefusedError,
+    XcatUnavailableError,
+)
+
+#: How many other controllers are asked before one is blamed, and how many say enough.
+WITNESSES, FEWEST_WITNESSES = 4, 2
+
+
+class Tries:
+    """The tries of one command for one node. ``neighbours`` names other nodes in use."""
+
+    def __init__(self, xcat: Xcat, neighbours: Callable[[], Sequence[str]], node: str) -> None:
+        self._xcat = xcat
+        self._neighbours = neighbours
+        self._node = node
+        self._timeouts = self._errors = 0
+        self._is_spared = False
+
+    def fail(self, command: str, problem: str) -> None:
+        """Note a failure, and wait before the next try.
+
+        Raises:
+            BmcUnreachableError: the controller did not answer ``timeout_error_limit`` times.
+            XcatUnavailableError: nor did those of other nodes.
+            XcatRefusedError: another error came ``rpower_error_limit`` times.
+        """
+        options = self._xcat.options
+        if parsing.is_timeout(problem):
+            self._timeouts += 1
+        else:
+            self._errors += 1
+        self._xcat.log.warning(
+            "xCAT command failed", command=command, node=self._node, reason=problem,
+            timeouts=self._timeouts, errors=self._errors,
+        )  # fmt: skip
+        if self._timeouts >= options.timeout_error_limit:
+            self._judge_silence(f"{command} timed out {self._timeouts} times")
+        if self._errors >= options.rpower_error_limit:
+            raise XcatRefusedError(
+                f"{command} of {self._node} failed {self._errors} times: {problem}"
+            )
+        # At random, so that a cluster's blades do not come upon the chassis all together.
+        longest = options.retry_pause * (self._errors + self._timeouts)
+        self._xcat.cancellation.wait(random.uniform(longest / 4, longest))
+
+    def _judge_silence(self, what: str) -> None:
+        """Raise whose fault it is; one that answers by now gets one more try."""
+        others = [name for name in self._neighbours() if name != self._node][:WITNESSES]
+        if len(others) < FEWEST_WITNESSES or self._is_spared:
+            raise self._unreachable(what)
+        states = self._xcat.power_states([self._node, *others])
+        if isinstance(states[self._node], PowerState):
+            self._is_spared = True
+            return
+        if all(isinstance(state, str) and parsing.is_timeout(state) for state in states.values()):
+            raise XcatUnavailableError(
+                f"no controller answers, neither of {self._node} nor of {', '.join(others)}:"
+                " is the management network down?",
+                blame=Blame.NOBODY,
+            )
+        raise self._unreachable(what)
+
+    def _unreachable(self, what: str) -> ProvisioningError:
+        return BmcUnreachableError(f"the controller of {self._node} does not answer: {what}")
