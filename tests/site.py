@@ -35,6 +35,7 @@ class Site:
     nodes: tuple[str, ...] = ("node1.example.org",)
     computers: int = 10
     script: dict[str, Any] = field(default_factory=dict)
+    _logs: dict[int, int] = field(default_factory=dict, init=False)
 
     def build(self) -> Site:
         with self.engine.begin() as connection:
@@ -213,6 +214,7 @@ class Site:
                 )
             ).inserted_primary_key
             assert made is not None
+            self._logs[int(made[0])] = int(log[0])
             for computer in computers or (1,):
                 c.execute(
                     sa.insert(m.Reservation).values(
@@ -307,10 +309,10 @@ class Site:
         return [name for name, _ in self.load_log(requestid)]
 
     def ending(self, requestid: int) -> str:
-        """``log.ending`` of the request."""
+        """``log.ending`` of a request that ``ask`` made, though it be gone."""
         with self.engine.begin() as c:
-            logid = c.scalar(sa.select(m.Request.logid).where(m.Request.id == requestid))
-            return str(c.scalar(sa.select(m.Log.ending).where(m.Log.id == logid)))
+            ending = sa.select(m.Log.ending).where(m.Log.id == self._logs[requestid])
+            return str(c.scalar(ending))
 
     def claims(self) -> list[Any]:
         with self.engine.begin() as c:
