@@ -313,12 +313,12 @@ def test_tables_that_vanish_are_told_and_stop_neither_daemon_nor_work(
     eventually(lambda: host(accounts, vmhost).state == HostState.MONITORING)
     site.execute("ALTER TABLE host_shares RENAME TO hidden")
 
-    eventually(lambda: daemon.events("what was measured of hosts is lost"))
+    eventually(lambda: daemon.events("work beside the loop failed"))
     request = site.ask("new", 1)
     eventually(lambda: site.pair(request) == "pending/reserved")
     site.execute("ALTER TABLE hidden RENAME TO host_shares")
 
-    told = len(daemon.events("what was measured of hosts is lost"))
+    told = len(daemon.events("work beside the loop failed"))
     eventually(lambda: host(accounts, vmhost).state == HostState.MONITORED)
     assert told >= 1
 

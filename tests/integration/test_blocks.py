@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from tests.daemon import Daemon, Daemons, daemons_for, eventually
+from tests.post_office import PostOffice
 from tests.site import Site
 from tests.web_site import PASSWORD, USER, FakeWebSite, serving
 
@@ -117,6 +118,27 @@ def test_missing_web_site_keys_are_one_clear_line_and_the_daemon_goes_on(
     (line,) = daemon.events("block allocation cannot be prepared")
     assert "xmlrpc_url" in line["reason"]
     assert not processed(site, timeid)
+
+
+def test_owner_and_administrators_hear_once_of_an_allocation_that_waits(
+    site: Site, daemons: Daemons
+) -> None:
+    site.execute("UPDATE managementnode SET sysadminEmailAddress = 'root@example.org'")
+    allocate(site)
+    with PostOffice.open() as office:
+        for _ in range(2):
+            daemon = daemons.start(smtp_server="127.0.0.1", smtp_port=office.port)
+            eventually(
+                lambda: daemon.events("work on block allocations failed"),  # noqa: B023
+                daemon.describe,
+            )
+            assert daemon.stop() == 0
+
+    told = {address for envelope in office.envelopes for address in envelope.rcpt_tos}
+    assert told == {"ada@example.org", "root@example.org"}
+    assert len(office.envelopes) == 2
+    assert office.mail()["Subject"].strip() == "VCL Block allocation warning for course"
+    assert "is not set up to ask the web site" in str(office.mail().get_content())
 
 
 def test_fault_29_500_requests_of_block_allocations_within_a_minute(

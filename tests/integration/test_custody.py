@@ -15,7 +15,7 @@ from vcld import clock, processes
 from vcld.config import Settings
 from vcld.schema.engine import Database
 from vcld.store import candidates, claims, nodes, requests
-from vcld.store.look import Finding, Found, Look
+from vcld.store.findings import Finding, Found, Look
 from vcld.supervisor import custody
 from vcld.supervisor.children import Children
 from vcld.supervisor.custody import Custody
@@ -34,7 +34,7 @@ def make_custody(site: Site) -> Custody:
         node=node,
         daemon="ours",
         children=Children(Wakeup().selector),
-        problems=Problems(Settings(), database, node, log),
+        problems=Problems(Settings(), database, node),
         log=log,
     )
 

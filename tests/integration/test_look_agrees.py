@@ -15,7 +15,8 @@ from vcld.schedule import Action
 from vcld.schema import models as m
 from vcld.schema.sqltime import after_site_now
 from vcld.store import candidates
-from vcld.store.look import Finding, Looker, order
+from vcld.store.findings import Finding, order
+from vcld.store.look import Looker
 
 #: Around every limit of the rules, to the second; the session's clock stands still.
 LIMITS = (0, 30, 1470, 2130, 630, -30, -270, -330, 86400, -86400)

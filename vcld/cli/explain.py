@@ -16,6 +16,7 @@ from vcld.states.table import STATES
 from vcld.store import candidates, loadlog, nodes, overview
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import load_catalog
+from vcld.store.loadlog import Entry
 from vcld.store.overview import RequestLine
 
 
@@ -26,7 +27,8 @@ class Explanation:
     laststate: str
     #: What happens, or why nothing does, a sentence each.
     sentences: list[str] = field(default_factory=list)
-    history: list[str] = field(default_factory=list)
+    #: Rows of the load log, oldest first.
+    history: list[Entry] = field(default_factory=list)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +48,9 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         say(f"- {sentence}")
     if found.history:
         say("Load log:")
-        for line in found.history:
-            say(f"  {line}")
+        for entry in found.history:
+            ago = f"{duration(entry.age_seconds):>8} ago"
+            say(f"  {ago}  {entry.reservationid}  {entry.name}: {entry.text}")
     return ExitCode.DONE
 
 
@@ -96,10 +99,7 @@ def explain(connection: Connection, settings: Settings, requestid: int) -> Expla
             f"This machine's clock is {duration(skew)} off the database's: set the time."
         )
     ids = [line.reservationid for line in lines if line.reservationid]
-    found.history = [
-        f"{duration(entry.age_seconds):>8} ago  {entry.reservationid}  {entry.name}: {entry.text}"
-        for entry in loadlog.read(connection, ids or [0])
-    ]
+    found.history = loadlog.read(connection, ids or [0])
     return found
 
 

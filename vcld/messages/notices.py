@@ -171,10 +171,30 @@ class Notices:
         for remark in (result.errormsg, result.warningmsg):
             if remark:
                 lines += ["", f"The web site says: {remark}"]
-        body = "\n".join(lines)
-        text = Rendered(subject=subject, message=body, short_message=subject)
+        self._mail_block(node, block, subject, lines, to_administrators=short)
+
+    def block_waits(self, node: ManagementNode, block: Block, reason: str) -> None:
+        """Tell the owner of a block allocation, and the administrators, that it is late."""
+        subject = f"VCL Block allocation warning for {block.name}"
+        lines = [
+            f'Your block allocation "{block.name}" could not be prepared yet: {reason}.',
+            "",
+            "It is tried again until it ends. The administrators get this mail too.",
+        ]
+        self._mail_block(node, block, subject, lines, to_administrators=True)
+
+    def _mail_block(
+        self,
+        node: ManagementNode,
+        block: Block,
+        subject: str,
+        lines: Sequence[str],
+        *,
+        to_administrators: bool,
+    ) -> None:
+        text = Rendered(subject=subject, message="\n".join(lines), short_message=subject)
         self._mail(block.owner_email, node, text)
-        if short and node.sysadminEmailAddress:
+        if to_administrators and node.sysadminEmailAddress:
             self._mail(node.sysadminEmailAddress, node, text)
 
     def _mail(

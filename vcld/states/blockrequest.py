@@ -14,6 +14,7 @@ from vcld.messages.notices import Notices
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.store import blocks
+from vcld.store import notices as given_notices
 from vcld.store.blocks import BlockAction, DueBlock
 from vcld.waiting import Cancellation, wait_until
 from vcld.webapi import BlockResult, WebApi
@@ -44,23 +45,27 @@ def process(
         log.info("block time ended")
         return True
     database.run(lambda c: blocks.set_processing(c, block.blockrequestid, processing=True))
-    result = None
+    result, reason = None, "the web site could not be asked"
     try:
         result = _allocate(settings, timeid, block.machines, cancellation, log)
     except ConfigError as err:
         log.error("block allocation cannot be prepared", reason=str(err))
+        reason = "the management node is not set up to ask the web site"
     finally:
         database.run(
             lambda c: blocks.note_start(c, block.blockrequestid, timeid, done=result is not None)
         )
+    notices = Notices(settings, database)
     if result is None:
+        if database.run(lambda c: given_notices.is_first_of_block(c, timeid)):
+            notices.block_waits(node, block, reason)
         return False
     short = result.allocated < block.machines and result.status != "completed"
     if short:
         log.error("block allocation is short of computers", allocated=result.allocated)
     else:
         log.info("block allocation prepared", allocated=result.allocated)
-    Notices(settings, database).block_owner(node, block, result, short=short)
+    notices.block_owner(node, block, result, short=short)
     return True
 
 

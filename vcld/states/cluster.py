@@ -14,7 +14,7 @@ from vcld.errors import Blame, ProvisioningError, ReservationChangedError
 from vcld.schema.engine import Connection
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import requests, reservations, transitions
+from vcld.store import computers, requests, reservations, transitions
 from vcld.store.catalog import Catalog
 from vcld.store.grips import Grip
 from vcld.store.loadlog import Entry
@@ -152,10 +152,10 @@ def settle(work: Work, outcome: Outcome) -> Outcome:
 
 def _free_loaded(computerids: list[int], connection: Connection, catalog: Catalog) -> None:
     """Computers that were loaded for the cluster and that it will not use."""
-    transitions.free_reloading(connection, catalog, computerids)
+    computers.free_reloading(connection, catalog, computerids)
 
 
 def take_back(requestid: int, computerid: int, connection: Connection, catalog: Catalog) -> None:
     """The cluster's other computers were handed out, and must be loaded anew."""
-    for other in transitions.mark_for_reload(connection, catalog, requestid, computerid):
+    for other in computers.mark_for_reload(connection, catalog, requestid, computerid):
         requests.insert_same_again(connection, catalog, requestid, other)

@@ -8,7 +8,7 @@ from vcld.errors import Blame, ImageNotFoundError, ProvisioningError
 from vcld.provisioning.interface import LoadStatus
 from vcld.schema.engine import Connection
 from vcld.states.work import Work
-from vcld.store import durations, fixed_ip, reservations, transitions
+from vcld.store import computers, durations, fixed_ip, reservations
 
 #: Nobody needs to know how long a shorter load will take.
 SHORTEST_FORECAST_SECONDS = 1.0
@@ -105,7 +105,7 @@ def _load(work: Work) -> None:
             "currentimageid": reservation.image.id,
             "imagerevisionid": reservation.imagerevision.id,
         }
-        transitions.write_computer(connection, work.catalog, reservation.computer.id, facts)
+        computers.write(connection, work.catalog, reservation.computer.id, facts)
         if sum(spent.values()) >= SHORTEST_FORECAST_SECONDS:
             durations.remember(
                 connection, reservation.image.id, reservation.computer.provisioning, spent

@@ -13,7 +13,7 @@ from vcld.schema.engine import Connection
 from vcld.states import cluster, presence
 from vcld.states.outcome import Outcome, Result, Wait
 from vcld.states.work import Work
-from vcld.store import loadlog, reservations, transitions
+from vcld.store import computers, loadlog, reservations
 
 #: Load-log rows that start a user's time limit and go when it has served (§8.2, steps 8, 15).
 ACKNOWLEDGE = "acknowledgetimeout"
@@ -53,7 +53,7 @@ def _offer(work: Work) -> None:
     def offer(connection: Connection) -> bool:
         if grip.is_parent:
             reservations.log_loaded(connection, reservation.request.logid)
-        if not transitions.set_own_computer(connection, work.catalog, grip, "reserved"):
+        if not computers.set_own_state(connection, work.catalog, grip, "reserved"):
             return False
         return loadlog.add(
             connection,

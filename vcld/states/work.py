@@ -15,7 +15,7 @@ from vcld.messages.notices import Notices
 from vcld.provisioning.interface import Placement, PowerAction, Provisioner
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ConnectMethod, Reservation
-from vcld.store import grips, loadlog, requests, reservations, transitions
+from vcld.store import computers, grips, loadlog, requests, reservations
 from vcld.store.catalog import Catalog
 from vcld.store.grips import Grip
 from vcld.store.host_keys import StoredHostKeys
@@ -173,7 +173,7 @@ class Work:
 
         def write(connection: Connection) -> bool:
             grip = self.grip
-            if not transitions.set_own_computer(connection, self.catalog, grip, state):
+            if not computers.set_own_state(connection, self.catalog, grip, state):
                 return False
             held = not entries or loadlog.add(
                 connection,

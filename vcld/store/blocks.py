@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
 
 from vcld.schema.models import BlockComputer, BlockRequest, BlockTime, User
-from vcld.schema.sqltime import seconds_between, site_now
+from vcld.schema.sqltime import after_site_now, seconds_between, site_now
 
 #: A block time is prepared this long before its start.
 AHEAD_SECONDS = 360 * 60
@@ -33,6 +34,24 @@ class DueBlock:
     machines: int
     owner_email: str
     action: BlockAction
+
+
+def is_due(managementnodeid: int) -> ColumnElement[bool]:
+    """True when a block allocation of the node has something to be done."""
+    begins = sa.and_(
+        BlockTime.processed == 0,
+        BlockTime.skip == 0,
+        BlockTime.start < after_site_now(AHEAD_SECONDS),
+    )
+    times = sa.exists().where(
+        BlockTime.blockRequestid == BlockRequest.id,
+        sa.or_(begins, BlockTime.end < site_now()),
+    )
+    return sa.exists().where(
+        BlockRequest.managementnodeid == managementnodeid,
+        BlockRequest.status == "accepted",
+        sa.or_(times, BlockRequest.expireTime < site_now()),
+    )
 
 
 def load_due(connection: Connection, managementnodeid: int) -> list[DueBlock]:

@@ -7,10 +7,6 @@ has the last word on each.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import aliased
@@ -18,8 +14,6 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from vcld import schedule
 from vcld.schema.models import (
-    BlockRequest,
-    BlockTime,
     ChangeLog,
     ManagementNode,
     Request,
@@ -30,60 +24,9 @@ from vcld.schema.models import (
 )
 from vcld.schema.own import Claim, Daemon
 from vcld.schema.sqltime import after_site_now, site_now, utc_now
-from vcld.store import nodes
+from vcld.store import blocks, nodes
 from vcld.store.catalog import Catalog
-
-#: Block times are prepared this long before they start (VCL daemon specification §4.2).
-BLOCK_AHEAD_SECONDS = 360 * 60
-
-
-class Finding(enum.IntEnum):
-    """Why a reservation was found; the order is that of urgency."""
-
-    #: The node's own row, always there.
-    NODE = 0
-    #: A worker's request was changed, deleted or taken over: tell the worker.
-    CHANGED = 1
-    #: A claim whose reservation is gone.
-    GONE = 2
-    #: The time or event has come for a claim that waits or is to be tried again.
-    WAKE = 3
-    #: A user waits for this.
-    USER = 4
-    #: A running session is to be looked at.
-    SESSION = 5
-    #: Loads nobody waits for: reload, maintenance, loads in advance.
-    BACKGROUND = 6
-    #: A finished request may be removed.
-    FINISHED = 7
-    #: A state that no management node processes.
-    UNKNOWN = 8
-    #: Pending, but nobody works on it.
-    STRAY = 9
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    finding: Finding
-    requestid: int
-    reservationid: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What one look saw."""
-
-    checkininterval_seconds: int
-    #: False: another daemon has taken this node's place.
-    is_ours: bool
-    messages_need_validating: bool
-    blocks_due: bool
-    #: Other nodes have been silent for so long that their work may be taken over.
-    nodes_silent: bool
-    #: Claims of this node of which the rows say that a worker has them.
-    running_claims: int
-    found: tuple[Found, ...]
-
+from vcld.store.findings import Finding, Found, Look
 
 #: Below the number of running claims, in the one number that the query returns for both.
 FLAGS = 16
@@ -161,7 +104,7 @@ class Looker:
         flags = (
             sa.case((ours, 1), else_=0)
             + sa.case((message, 2), else_=0)
-            + sa.case((blocks_due(self._node), 4), else_=0)
+            + sa.case((blocks.is_due(self._node), 4), else_=0)
             + FLAGS * self._running_claims()
         )
         if self._silent_after_seconds is not None:
@@ -313,29 +256,3 @@ class Looker:
         held = sa.exists().where(claim.requestid == Request.id)
         pending = self._in(frozenset({"pending"}))
         return self._requests(Finding.STRAY, pending, sa.not_(lower), sa.not_(held))
-
-
-def blocks_due(managementnodeid: int) -> ColumnElement[bool]:
-    """True when a block allocation of the node has something to be done."""
-    begins = sa.and_(
-        BlockTime.processed == 0,
-        BlockTime.skip == 0,
-        BlockTime.start < after_site_now(BLOCK_AHEAD_SECONDS),
-    )
-    times = sa.exists().where(
-        BlockTime.blockRequestid == BlockRequest.id,
-        sa.or_(begins, BlockTime.end < site_now()),
-    )
-    return sa.exists().where(
-        BlockRequest.managementnodeid == managementnodeid,
-        BlockRequest.status == "accepted",
-        sa.or_(times, BlockRequest.expireTime < site_now()),
-    )
-
-
-def order(found: Sequence[Found]) -> list[Found]:
-    """One entry per reservation, the most urgent finding of each, most urgent first."""
-    best: dict[int, Found] = {}
-    for item in sorted(found, key=lambda item: (item.finding, item.requestid)):
-        best.setdefault(item.reservationid, item)
-    return list(best.values())

@@ -8,8 +8,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from vcld.schema.models import Request
+from vcld.schema.models import BlockTime, Request
 from vcld.schema.own import Notice
+
+#: Stands for the request of a notice about a block allocation, which has none.
+NO_REQUEST = 0
+
+
+def is_first_of_block(connection: Connection, blocktimeid: int) -> bool:
+    """Note that the owner of a block time hears that it waits. False when that was before."""
+    return is_first(connection, NO_REQUEST, f"block:{blocktimeid}")
 
 
 def is_first(connection: Connection, requestid: int, name: str) -> bool:
@@ -22,8 +30,13 @@ def is_first(connection: Connection, requestid: int, name: str) -> bool:
 
 
 def forget_gone(connection: Connection) -> None:
-    """Drop what is noted of requests that somebody else has removed."""
-    connection.execute(sa.delete(Notice).where(Notice.requestid.not_in(sa.select(Request.id))))
+    """Drop what is noted of requests and block times that somebody else has removed."""
+    blocks = sa.select(sa.literal("block:") + sa.cast(BlockTime.id, sa.String(16)))
+    is_gone = sa.case(
+        (Notice.requestid == NO_REQUEST, Notice.name.not_in(blocks)),
+        else_=Notice.requestid.not_in(sa.select(Request.id)),
+    )
+    connection.execute(sa.delete(Notice).where(is_gone))
 
 
 def forget(connection: Connection, requestids: Collection[int]) -> None:

@@ -16,13 +16,13 @@ from sqlalchemy.engine import Connection
 
 from vcld import schedule
 from vcld.errors import ReservationChangedError
-from vcld.schema.models import Computer, Log, Request, Reservation
+from vcld.schema.models import Log, Request, Reservation
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import site_now
-from vcld.store import grips, loadlog, notices, requests
+from vcld.store import computers, grips, loadlog, notices, requests
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
-from vcld.store.grips import HELD, OWNED, Grip
+from vcld.store.grips import OWNED, Grip
 
 #: A write of a handler that belongs into the transaction of its outcome.
 Effect = Callable[[Connection, Catalog], None]
@@ -165,7 +165,7 @@ def _set_computer(connection: Connection, catalog: Catalog, grip: Grip, ending: 
     if ending.computer_state is not None:
         facts["stateid"] = catalog.state_id(ending.computer_state)
     if facts:
-        write_computer(connection, catalog, grip.computerid, facts)
+        computers.write(connection, catalog, grip.computerid, facts)
 
 
 def _close_log(connection: Connection, ending: Ending) -> None:
@@ -251,7 +251,7 @@ def hand_back(
             (grip.state, grip.laststate),
         )
     if computer_state is not None:
-        set_computer(connection, catalog, grip.computerid, computer_state)
+        computers.set_state(connection, catalog, grip.computerid, computer_state)
     loadlog.delete(connection, catalog, (grip.reservationid,), ("begin",))
     alive = sa.select(Reservation.id).where(Reservation.id == grip.reservationid)
     if connection.scalar(alive) is not None:
@@ -287,77 +287,3 @@ def _swap(
     }
     target = {"to_state": catalog.state_id(new[0]), "to_laststate": catalog.state_id(new[1])}
     return connection.execute(_move(), {**expected, **target}).rowcount == 1
-
-
-def set_computer(connection: Connection, catalog: Catalog, computerid: int, state: str) -> None:
-    """Set a computer's state unless an administrator or the web site has removed it."""
-    write_computer(connection, catalog, computerid, {"stateid": catalog.state_id(state)})
-
-
-def write_computer(
-    connection: Connection, catalog: Catalog, computerid: int, facts: Mapping[str, int | None]
-) -> None:
-    """Set columns of a computer unless an administrator or the web site has removed it."""
-    values = {f"to_{name}": value for name, value in facts.items()}
-    key = {"of_computer": computerid, "state_deleted": catalog.state_id("deleted")}
-    connection.execute(_write_computer(*facts), {**key, **values})
-
-
-@functools.cache
-def _write_computer(*names: str) -> sa.Update:
-    columns = Computer.__table__.c
-    return (
-        sa.update(Computer)
-        .where(
-            Computer.id == sa.bindparam("of_computer", type_=sa.Integer()),
-            Computer.stateid != sa.bindparam("state_deleted", type_=sa.Integer()),
-        )
-        .values({name: sa.bindparam(f"to_{name}", type_=columns[name].type) for name in names})
-    )
-
-
-def free_reloading(connection: Connection, catalog: Catalog, computerids: Sequence[int]) -> None:
-    """Make those of the computers available that are still marked as reloading (§7.3)."""
-    connection.execute(
-        sa.update(Computer)
-        .where(
-            Computer.id.in_(sorted(computerids)),
-            Computer.stateid == catalog.state_id("reloading"),
-        )
-        .values(stateid=catalog.state_id("available"))
-    )
-
-
-def mark_for_reload(
-    connection: Connection, catalog: Catalog, requestid: int, computerid: int
-) -> list[int]:
-    """Set a request's other computers that were handed out to ``reload``; return their ids."""
-    found = list(
-        connection.scalars(
-            sa.select(Computer.id)
-            .join(Reservation, Reservation.computerid == Computer.id)
-            .where(
-                Reservation.requestid == requestid,
-                Computer.id != computerid,
-                Computer.stateid.in_(catalog.states(("reserved", "inuse"))),
-            )
-        )
-    )
-    values = {"stateid": catalog.state_id("reload")}
-    connection.execute(sa.update(Computer).where(Computer.id.in_(found)).values(values))
-    return found
-
-
-def set_own_computer(connection: Connection, catalog: Catalog, grip: Grip, state: str) -> bool:
-    """Set the computer's state while the claim is held. False when it is lost."""
-    values = {"of_computer": grip.computerid, "to_state": catalog.state_id(state)}
-    return connection.execute(_set_own_computer(), {**grip.key, **values}).rowcount == 1
-
-
-@functools.cache
-def _set_own_computer() -> sa.Update:
-    return (
-        sa.update(Computer)
-        .where(Computer.id == sa.bindparam("of_computer"), sa.exists().where(*HELD))
-        .values(stateid=sa.bindparam("to_state"))
-    )

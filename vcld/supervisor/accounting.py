@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal as signals
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,12 +9,15 @@ from vcld import clock
 from vcld.accounting.keeping import STALE_SECONDS, Kept
 from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
-from vcld.errors import ExitCode, StoreError
+from vcld.errors import ExitCode
 from vcld.provisioning import find_probe
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
+from vcld.supervisor.aside import Aside
 from vcld.supervisor.children import Child, Children, Ended
 
+#: What such a child is for; see ``Child.purpose``.
+PURPOSE = "measuring hosts"
 #: What a probing process may need beyond the time of the probes themselves.
 PATIENCE_SECONDS = 30.0
 #: A host is stale when this many looks have left it out.
@@ -35,7 +36,7 @@ class Keeper:
         database: Database,
         node: ManagementNode,
         children: Children,
-        leave_parent: Callable[[], None],
+        aside: Aside,
         log: Any,
     ) -> None:
         self.settings = settings
@@ -43,7 +44,7 @@ class Keeper:
         self._database = database
         self._node = node
         self._children = children
-        self._leave_parent = leave_parent
+        self._aside = aside
         self._log = log
         self._kept: Kept | None = None
         self._due_at = 0.0
@@ -93,21 +94,8 @@ class Keeper:
     def _start_probes(self, kept: Kept) -> None:
         limit = self.settings.accounting_probe_timeout_seconds
         self._kill_at = clock.monotonic() + limit + PATIENCE_SECONDS
-        try:
-            self._child = self._children.spawn("probes", None, lambda: self._be_child(kept))
-        except OSError as err:
-            self._log.error("hosts could not be measured", reason=str(err))
+        self._child = self._aside.start(PURPOSE, lambda: self._probe(kept))
 
-    def _be_child(self, kept: Kept) -> int:
-        self._leave_parent()
-        signals.signal(signals.SIGTERM, signals.SIG_DFL)
-        self._database.after_fork()
-        try:
-            self.recorder.probe(self._database, self.settings, kept.probed, find_probe)
-        except StoreError as err:
-            self._log.warning("what was measured of hosts is lost", reason=str(err))
-            return err.exit_code
-        except Exception:  # noqa: BLE001 - it would be lost with the process
-            self._log.exception("measuring hosts failed by an unexpected error")
-            return ExitCode.BUG
+    def _probe(self, kept: Kept) -> int:
+        self.recorder.probe(self._database, self.settings, kept.probed, find_probe)
         return ExitCode.DONE

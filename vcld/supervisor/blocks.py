@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Callable
 from typing import Any
 
 import setproctitle
@@ -17,7 +16,8 @@ from vcld.snapshot import ManagementNode
 from vcld.states import blockrequest
 from vcld.store import blocks
 from vcld.store.blocks import DueBlock
-from vcld.supervisor.children import Children, Ended
+from vcld.supervisor.aside import Aside
+from vcld.supervisor.children import Ended
 from vcld.waiting import Cancellation
 
 #: After a failure, and so that a block that cannot be ended is not tried every second.
@@ -39,14 +39,11 @@ class BlockRunner:
         self._running = False
         self._not_before = 0.0
 
-    def start(self, children: Children, leave_parent: Callable[[], None]) -> None:
+    def start(self, aside: Aside) -> None:
         """Start the child unless it runs or has just failed."""
         if self._running or clock.monotonic() < self._not_before:
             return
-        try:
-            children.spawn(PURPOSE, None, lambda: self._be_child(leave_parent))
-        except OSError as err:
-            self._log.error("no worker could be started", reason=str(err))
+        if aside.start(PURPOSE, self._work) is None:
             self._not_before = clock.monotonic() + PAUSE_SECONDS
             return
         self._running = True
@@ -58,12 +55,9 @@ class BlockRunner:
             self._not_before = clock.monotonic() + PAUSE_SECONDS
             self._log.warning("work on block allocations failed", reason=ended.manner)
 
-    def _be_child(self, leave_parent: Callable[[], None]) -> int:
-        leave_parent()
+    def _work(self) -> int:
         cancellation = Cancellation()
         signals.signal(signals.SIGTERM, lambda *_: cancellation.stop("the daemon stops"))
-        self._database.after_fork()
-        self._database.patience_seconds = self.settings.database_patience_seconds
         due = self._database.run(lambda c: blocks.load_due(c, self._node.id))
         done = True
         for block in due:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from vcld import clock
 from vcld.processes import ProcessId, started_at
+from vcld.states.table import STATES
 from vcld.store.grips import Grip
 
 #: A worker told to stop gets this long before it is killed.
@@ -32,6 +33,11 @@ class Child:
     #: Readable at the end of an adopted process; our own children are waited for.
     pidfd: int | None = None
     told_at: float | None = None
+
+    @property
+    def is_interruptible(self) -> bool:
+        """False for work that would do harm half done (``State.uninterruptible``)."""
+        return self.grip is None or not STATES[self.grip.state].uninterruptible
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,10 @@ class Children:
     def workers(self) -> int:
         """How many hold a claim."""
         return sum(child.grip is not None for child in self._by_pid.values())
+
+    def interruptible(self) -> list[Child]:
+        """Those that may be stopped."""
+        return [child for child in self if child.is_interruptible]
 
     def find(self, reservationid: int) -> Child | None:
         """The child that works on a reservation."""

@@ -15,7 +15,7 @@ from vcld.snapshot import ManagementNode
 from vcld.store import candidates, claims, grips, loadlog, transitions
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
-from vcld.store.look import Finding, Found, Look
+from vcld.store.findings import Finding, Found, Look
 from vcld.supervisor.children import Children, Ended
 from vcld.supervisor.problems import Problems
 from vcld.supervisor.recovery import Death, recover

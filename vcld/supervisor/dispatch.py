@@ -15,11 +15,11 @@ from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
 from vcld.states.assignment import Assignment
 from vcld.states.table import find_handler
-from vcld.store import candidates, claims, requests
+from vcld.store import candidates, claims, requests, transitions
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
+from vcld.store.findings import Finding, Found
 from vcld.store.grips import ClaimLostError, Grip
-from vcld.store.look import Finding, Found
 
 #: Requests claimed in one transaction: few enough to keep the heartbeat's rhythm.
 BATCH = 25
@@ -148,6 +148,20 @@ class Dispatcher:
     def _remove(self, requestids: set[int], connection: Connection) -> int:
         self.recorder.remove(connection, requestids)
         return requests.delete_finished(connection, self.catalog, requestids)
+
+    def hand_back(self, grip: Grip, reason: str, *, retry_seconds: float) -> None:
+        """Undo a claim for which no worker could be started."""
+        self._database.run(
+            partial(
+                transitions.hand_back,
+                catalog=self.catalog,
+                grip=grip,
+                computer_state=None,
+                retry_seconds=retry_seconds,
+                attempts=grip.attempts,
+                reason=reason,
+            )
+        )
 
     def forget_gone(self, found: Sequence[Found]) -> None:
         """Drop waiting claims whose reservation the web site has deleted."""

@@ -17,14 +17,14 @@ from vcld.messages.validation import validate_messages
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.states.assignment import Assignment
-from vcld.states.table import STATES
-from vcld.store import transitions
 from vcld.store.catalog import Catalog, load_catalog
-from vcld.store.look import Finding, Found, Look, Looker, order
+from vcld.store.findings import Finding, Found, Look, order
+from vcld.store.look import Looker
 from vcld.supervisor import blocks
 from vcld.supervisor.accounting import Keeper
+from vcld.supervisor.aside import Aside
 from vcld.supervisor.blocks import BlockRunner
-from vcld.supervisor.children import Child, Children, freeze
+from vcld.supervisor.children import Children, freeze
 from vcld.supervisor.custody import Custody
 from vcld.supervisor.dispatch import Dispatcher
 from vcld.supervisor.lease import FencedError, Lease
@@ -38,8 +38,10 @@ from vcld.supervisor.warming import warm
 CATALOG_SECONDS = 60.0
 #: Several children that end together cause one look.
 COALESCE_SECONDS = 0.02
-#: After a failed fork, and between attempts at a lost database.
+#: Between attempts at a lost database.
 PAUSE_SECONDS = 1.0
+#: After a failed fork.
+FORK_PAUSE_SECONDS = 5.0
 
 
 class Turn(enum.Enum):
@@ -73,8 +75,9 @@ class Supervisor:
         self._log = structlog.get_logger()
         self._wakeup = Wakeup()
         self._children = Children(self._wakeup.selector)
+        self._aside = Aside(settings, database, self._children, self._leave_parent, self._log)
         self._lease = Lease(settings, database, node, self._log)
-        self._problems = Problems(settings, database, node, self._log)
+        self._problems = Problems(settings, database, node)
         self._custody = Custody(
             settings=settings,
             database=database,
@@ -94,9 +97,7 @@ class Supervisor:
         self._blocks = BlockRunner(settings, database, node, self._log)
         self._oddities = Oddities(settings, database, node, self._log)
         self._recorder: Recorder = OFF
-        self._keeper = Keeper(
-            settings, database, node, self._children, self._leave_parent, self._log
-        )
+        self._keeper = Keeper(settings, database, node, self._children, self._aside, self._log)
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._fork_again_at = 0.0
@@ -166,7 +167,7 @@ class Supervisor:
         try:
             self._beat()
             self._custody.recover(self._catalog)
-            self._problems.tell(self._children, self._leave_parent)
+            self._problems.tell(self._aside)
             if clock.monotonic() >= self._look_at:
                 self._look_at = clock.monotonic() + self._settings.poll_interval_seconds
                 self._look()
@@ -232,19 +233,9 @@ class Supervisor:
             )
         except OSError as err:
             why = f"no worker could be started: {err}"
-            self._fork_again_at = clock.monotonic() + 5 * PAUSE_SECONDS
+            self._fork_again_at = clock.monotonic() + FORK_PAUSE_SECONDS
             self._log.error("no worker could be started", reason=str(err))
-            self._database.run(
-                lambda c: transitions.hand_back(
-                    c,
-                    self._catalog,
-                    grip,
-                    computer_state=None,
-                    retry_seconds=5,
-                    attempts=grip.attempts,
-                    reason=why,
-                )
-            )
+            self._dispatcher.hand_back(grip, why, retry_seconds=FORK_PAUSE_SECONDS)
 
     def _be_worker(self, assignment: Assignment) -> int:
         self._leave_parent()
@@ -265,7 +256,7 @@ class Supervisor:
         if look.messages_need_validating:
             self._database.run(lambda c: validate_messages(c, self._node.shortname))
         if look.blocks_due:
-            self._blocks.start(self._children, self._leave_parent)
+            self._blocks.start(self._aside)
 
     def _reap(self) -> None:
         for ended in self._children.reap():
@@ -279,8 +270,8 @@ class Supervisor:
 
     def _let_go(self) -> None:
         """Others may take over: nothing of ours may go on acting, but captures (§5.7)."""
-        for child in self._children:
-            if child.grip is not None and not STATES[child.grip.state].uninterruptible:
+        for child in self._children.interruptible():
+            if child.grip is not None:
                 self._log.error("the lease is lost, worker stopped", worker_pid=child.process.pid)
                 self._children.kill(child)
 
@@ -291,10 +282,10 @@ class Supervisor:
         self._keeper.stop()
         grace = self._settings.shutdown_grace_seconds
         self._drain(grace)
-        for child in self._interruptible():
+        for child in self._children.interruptible():
             self._children.tell_to_stop(child)
         self._drain(grace)
-        for child in self._interruptible():
+        for child in self._children.interruptible():
             self._children.kill(child)
         self._drain(2.0)
         try:
@@ -304,12 +295,9 @@ class Supervisor:
         self._log.info("stopped", workers_left=len(self._children))
         return ExitCode.DONE
 
-    def _interruptible(self) -> list[Child]:
-        return [c for c in self._children if c.grip is None or not _uninterruptible(c)]
-
     def _drain(self, limit_seconds: float) -> None:
         deadline = clock.monotonic() + limit_seconds
-        while self._interruptible() and clock.monotonic() < deadline:
+        while self._children.interruptible() and clock.monotonic() < deadline:
             self._wakeup.wait(min(deadline - clock.monotonic(), 0.5))
             self._handle_signals()
             self._reap()
@@ -354,6 +342,7 @@ class Supervisor:
         if settings is not None:
             self._settings = settings
             for part in (
+                self._aside,
                 self._lease,
                 self._custody,
                 self._problems,
@@ -366,7 +355,3 @@ class Supervisor:
             self._catalog_at = float("-inf")
             self._use_catalog(self._catalog)
             self._log.info("configuration read again")
-
-
-def _uninterruptible(child: Child) -> bool:
-    return child.grip is not None and STATES[child.grip.state].uninterruptible

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from vcld.config import Settings
 from vcld.errors import ExitCode, ReservationChangedError, ReservationDataError
@@ -13,7 +12,7 @@ from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.store import loadlog, snapshots
 from vcld.store.grips import Grip
-from vcld.supervisor.children import Children
+from vcld.supervisor.aside import Aside
 
 #: What such a child is for; see ``Child.purpose``.
 PURPOSE = "mail to administrators"
@@ -30,34 +29,24 @@ class Problem:
 class Problems:
     """Tells of them from a child process: the loop never waits for a mail server."""
 
-    def __init__(
-        self, settings: Settings, database: Database, node: ManagementNode, log: Any
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database, node: ManagementNode) -> None:
         self.settings = settings
         self._database = database
         self._node = node
-        self._log = log
         self._untold: list[Problem] = []
 
     def note(self, grip: Grip, reason: str) -> None:
         """To be told at the end of this turn."""
         self._untold.append(Problem(grip, reason))
 
-    def tell(self, children: Children, leave_parent: Callable[[], None]) -> None:
+    def tell(self, aside: Aside) -> None:
         """Start a child that tells what there is to tell."""
-        if not self._untold or not (self._node.sysadminEmailAddress or self._node.sharedMailBox):
-            self._untold.clear()
-            return
         problems = tuple(self._untold)
-        try:
-            children.spawn(PURPOSE, None, lambda: self._be_child(leave_parent, problems))
-        except OSError as err:
-            self._log.warning("administrators are not told", reason=str(err))
         self._untold.clear()
+        if problems and (self._node.sysadminEmailAddress or self._node.sharedMailBox):
+            aside.start(PURPOSE, lambda: self._mail_all(problems))
 
-    def _be_child(self, leave_parent: Callable[[], None], problems: Sequence[Problem]) -> int:
-        leave_parent()
-        self._database.after_fork()
+    def _mail_all(self, problems: Sequence[Problem]) -> int:
         notices = Notices(self.settings, self._database)
         for problem in problems:
             self._mail(notices, problem)

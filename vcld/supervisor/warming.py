@@ -19,7 +19,16 @@ from vcld.provisioning.interface import Provisioner
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
 from vcld.states.table import STATES, find_handler
-from vcld.store import grips, loadlog, modules, requests, reservations, snapshots, transitions
+from vcld.store import (
+    computers,
+    grips,
+    loadlog,
+    modules,
+    requests,
+    reservations,
+    snapshots,
+    transitions,
+)
 from vcld.store.catalog import Catalog
 from vcld.store.grips import ClaimLostError, Grip
 
@@ -79,10 +88,10 @@ def _rehearse(
         lambda: grips.is_held(connection, grip),
         lambda: grips.save_memo(connection, grip, {"a": 1}),
         lambda: grips.park(connection, grip, seconds=1, wake_on=None, memo={}, reason=""),
-        lambda: transitions.set_own_computer(connection, catalog, grip, "reloading"),
+        lambda: computers.set_own_state(connection, catalog, grip, "reloading"),
         lambda: loadlog.add(connection, catalog, 0, 0, [entry], token=0),
         lambda: loadlog.add(connection, catalog, 0, 0, [entry] * 3, token=0),
-        lambda: transitions.write_computer(connection, catalog, 0, catalog.no_image),
+        lambda: computers.write(connection, catalog, 0, catalog.no_image),
         lambda: loadlog.read(connection, [0]),
         lambda: loadlog.delete(connection, catalog, [0], ["begin"]),
         lambda: loadlog.delete(connection, catalog, [0]),
