@@ -18,10 +18,16 @@ OTHER_TAGS = (
 )
 
 
-def use_linux(site: Site, network: Network, *hosts: Host, kind: str = "virtualmachine") -> None:
+def use_linux(
+    site: Site,
+    network: Network,
+    *hosts: Host,
+    kind: str = "virtualmachine",
+    os_module: str = "os_linux",
+) -> None:
     """Let the site's first computers be these hosts, with Linux on them."""
     with site.engine.begin() as c:
-        module = c.scalar(sa.select(m.Module.id).where(m.Module.name == "os_linux"))
+        module = c.scalar(sa.select(m.Module.id).where(m.Module.name == os_module))
         c.execute(sa.update(m.OS).where(m.OS.name == "simulator").values(moduleid=module))
         c.execute(
             sa.update(m.ManagementNode).values({

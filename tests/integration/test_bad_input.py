@@ -82,6 +82,46 @@ def test_unknown_plugin_fails_its_request_only(site: Site, daemons: Daemons) -> 
     goes_on(site, daemon)
 
 
+@pytest.mark.parametrize(
+    ("state", "ends"), [("tomaintenance", "maintenance"), ("tovmhostinuse", "vmhostinuse")]
+)
+def test_vm_host_that_nobody_loads_is_moved_by_the_administrator(
+    site: Site, daemons: Daemons, state: str, ends: str
+) -> None:
+    """Provisioning ``none``, and an operating system that no guest is registered for."""
+    site.execute(
+        "UPDATE computer SET provisioningid = (SELECT id FROM provisioning WHERE name = 'none')"
+        " WHERE id = 1"
+    )
+    site.execute(
+        "UPDATE OS SET moduleid = (SELECT id FROM module WHERE name = 'os_esxi')"
+        " WHERE name = 'simulator'"
+    )
+    daemon = daemons.start()
+
+    request = site.ask(state, 1)
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert site.computer(1) == ends
+
+
+def test_computer_that_nobody_loads_is_handed_out_only_with_what_it_holds(
+    site: Site, daemons: Daemons
+) -> None:
+    site.execute(
+        "UPDATE computer SET provisioningid = (SELECT id FROM provisioning WHERE name = 'none')"
+        " WHERE id = 1"
+    )
+    daemon = daemons.start()
+
+    request = site.ask("new", 1)
+
+    eventually(lambda: site.pair(request) == "failed/new", daemon.describe)
+    texts = [text for name, text in site.load_log(request) if name == "failed"]
+    assert "vm1 cannot be loaded: its provisioning is 'none'" in texts[0]
+    assert site.computer(1) == "available"
+
+
 def test_null_and_empty_where_a_value_is_needed(site: Site, daemons: Daemons) -> None:
     """Columns that VCL lets be NULL or empty: the work goes on without them."""
     break_rows(

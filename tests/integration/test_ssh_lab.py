@@ -6,8 +6,11 @@ import dataclasses
 
 import pytest
 
+from tests.daemon import Daemons, eventually
+from tests.site import Site
 from tests.ssh_guests import Bench, account
-from tests.ssh_hosts import Host, Network, wait_for_port
+from tests.ssh_hosts import Host, Login, Network, wait_for_port
+from tests.ssh_site import press_connect, until_reserved, use_linux
 from vcld.errors import RemoteError, UnsupportedOperationError
 from vcld.guest.linux import lab
 from vcld.guest.linux.lab import LabGuest
@@ -26,7 +29,7 @@ while :; do
     if [ -f flag ]; then
         rm flag
         case $(head -n 1 clientdata) in
-            new) /usr/sbin/sshd -o Port=22 -o PidFile=/run/door.pid ;;
+            new) /usr/sbin/sshd -o Port=22 -o PidFile=/run/door.pid -o PasswordAuthentication=yes ;;
             timeout) kill $(cat /run/door.pid); rm -f /run/door.pid ;;
         esac
     fi
@@ -86,3 +89,33 @@ def test_daemon_that_does_not_act_is_told_of(host: Host, monkeypatch: pytest.Mon
 def test_lab_computers_are_not_ours_to_restart_or_capture(host: Host) -> None:
     with pytest.raises(UnsupportedOperationError, match="lab1 is a lab computer"):
         make_guest(host).reboot(hard=True)
+
+
+@pytest.mark.parametrize("provisioning", ["lab", "none"])
+def test_lab_computer_s_door_opens_and_closes_through_the_daemon(
+    site: Site, daemons: Daemons, ssh_network: Network, host: Host, provisioning: str
+) -> None:
+    host.sh("useradd -m ada && echo ada:own-password | chpasswd")
+    home = ssh_network.client("home", 201)
+    use_linux(site, ssh_network, host, kind="lab", os_module="os_unix_lab")
+    site.execute(
+        "UPDATE computer SET hostname = 'lab1', provisioningid ="
+        f" (SELECT id FROM provisioning WHERE name = '{provisioning}') WHERE id = 1"
+    )
+    daemon = daemons.start()
+
+    request = site.ask("new", 1)
+    until_reserved(site, 1, daemon.describe)
+    assert not is_open(host)
+    press_connect(site, request, home)
+    eventually(lambda: is_open(host), daemon.describe)
+    session = Login(ssh_network, "home", "ada", host.public, "own-password", command="exec sh")
+    assert session.says("id -un") == "ada"
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+
+    site.end(request)
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    eventually(lambda: site.computer(1) == "available", daemon.describe)
+    assert not is_open(host)
+    session.end()

@@ -16,6 +16,8 @@ from vcld.snapshot import Reservation
 #: ``module.name`` of provisioning.moduleid → "python.module:Class".
 PROVISIONERS: Mapping[str, str] = MappingProxyType(
     {
+        "base_module": "vcld.provisioning.fixed:FixedProvisioner",
+        "provisioning_lab": "vcld.provisioning.fixed:LabProvisioner",
         "provisioning_vmware": "vcld.provisioning.esxi.provisioner:EsxiProvisioner",
         "provisioning_simulator": "vcld.provisioning.simulator:SimulatorProvisioner",
         "provisioning_xcat": "vcld.provisioning.xcat.provisioner:XcatProvisioner",

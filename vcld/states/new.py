@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from vcld.errors import Blame, ProvisioningError
+from vcld.errors import Blame, ProvisioningError, UnknownModuleError
 from vcld.schema.engine import Connection
 from vcld.states import accounts, cluster, failure, load
 from vcld.states.competition import win_computer
@@ -101,7 +101,7 @@ def _to_maintenance(work: Work) -> Outcome:
     removed = False
     try:
         removed = work.provisioner.post_maintenance()
-    except ProvisioningError as err:
+    except (ProvisioningError, UnknownModuleError) as err:
         work.log.error("action after maintenance failed", reason=str(err))
 
     facts = {**work.catalog.no_image, "vmhostid": None} if removed else {}

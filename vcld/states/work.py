@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from vcld import clock, guest, provisioning
 from vcld.accounting.recorder import OFF, Milestone, Recorder
 from vcld.config import Settings
-from vcld.errors import ReservationChangedError, StoreError
+from vcld.errors import ReservationChangedError, StoreError, UnknownModuleError
 from vcld.guest.interface import Guest, Tools
 from vcld.messages.notices import Notices
 from vcld.provisioning.interface import Placement, PowerAction, Provisioner
@@ -120,7 +121,8 @@ class Work:
         self.current_step = name
         self.cancellation.check()
         self.log.debug("step reached", step=name)
-        self.guest.on_step(name)
+        with contextlib.suppress(UnknownModuleError):  # told of by a step that needs the guest
+            self.guest.on_step(name)
 
     def progress(self, name: str, text: str) -> None:
         """Write one row of the load log. See ``report``."""
