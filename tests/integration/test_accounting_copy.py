@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.accounts import Accounts, stay
-from tests.daemon import Daemon
+from tests.daemon import Daemon, Daemons, eventually
 from tests.mariadb import Server
 from tests.site import Site
 from vcld.accounting.copying import Copied, copy
+from vcld.accounting.tables import tables_in
 from vcld.schema.engine import Database, make_engine
 
 BACKENDS = ("mariadb", "sqlite")
@@ -85,3 +87,57 @@ def test_command_takes_a_file_and_no_url_on_the_command_line(
     told = vcld.command("accounting", "copy", "env:NO_SUCH_VARIABLE")
     assert told.returncode == 78
     assert "NO_SUCH_VARIABLE holds no database URL" in told.stderr
+
+
+@pytest.mark.parametrize("place", ["file", "server"])
+def test_daemon_keeps_the_copy_that_the_configuration_names(
+    site: Site, accounts: Accounts, daemons: Daemons, mariadb: Server, tmp_path: Path, place: str
+) -> None:
+    path = tmp_path / "copy.sqlite"
+    url = mariadb.create_database("accounts_kept")
+    target = make_engine(url if place == "server" else f"sqlite:///{path}")
+    wanted = "env:ACCOUNTS_URL" if place == "server" else str(path)
+    try:
+        daemon = daemons.make(accounting_database=wanted, accounting_interval=0.2)
+        daemon.environ["ACCOUNTS_URL"] = url
+        daemon.start()
+        kept = Accounts(target)
+        eventually(lambda: sa.inspect(target).has_table("vm_pool"), daemon.describe)
+        eventually(lambda: contents(kept) == contents(accounts), daemon.describe)
+
+        request = site.ask("new", 1)
+        eventually(lambda: site.pair(request) == "pending/reserved", daemon.describe)
+
+        eventually(lambda: len(kept.rows("vm_pool")) == 1, daemon.describe)
+        eventually(lambda: contents(kept) == contents(accounts), daemon.describe)
+    finally:
+        target.dispose()
+        mariadb.drop_database("accounts_kept")
+
+
+def test_place_that_cannot_be_used_is_named_and_stops_nothing(
+    site: Site, books: Accounts, daemons: Daemons, tmp_path: Path
+) -> None:
+    daemon = daemons.make(accounting_database=str(tmp_path / "none" / "copy.sqlite"))
+
+    told = daemon.command("check")
+    assert told.returncode == 78
+    assert f"accounting_database: the copy in {tmp_path}/none/copy.sqlite cannot" in told.stdout
+    daemon.start()
+    request = site.ask("new", 1)
+    eventually(lambda: site.pair(request) == "pending/reserved", daemon.describe)
+    eventually(lambda: daemon.events("work beside the loop failed"), daemon.describe)
+
+
+def test_install_makes_the_copy_as_well(site: Site, database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "copy.sqlite"
+    vcld = Daemon(site, database_url, accounting_database=str(path))
+    try:
+        told = vcld.command("accounting", "install")
+        assert told.returncode == 0, told.stderr
+        there = sa.inspect(make_engine(f"sqlite:///{path}"))
+        assert set(there.get_table_names()) >= {"history", "host_pool", "host_shares", "vm_pool"}
+        assert vcld.command("accounting", "copy").stdout.endswith(" removed\n")
+    finally:
+        with site.engine.begin() as c:
+            tables_in("").metadata.drop_all(c)

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
-from pathlib import Path
-
-import sqlalchemy as sa
-from sqlalchemy.engine import URL
 
 from vcld import service
 from vcld.accounting.check import Breach, find_breaches, repair
-from vcld.accounting.copying import copy
+from vcld.accounting.elsewhere import LIMIT_SECONDS, bring_up_to_date
 from vcld.accounting.install import get_installed, install
 from vcld.accounting.rebuild import rebuild
 from vcld.cli import accounting_report
 from vcld.cli.output import print_json, say
-from vcld.config import Settings, address
-from vcld.errors import ConfigError, ExitCode, StoreError, UsageError
-from vcld.schema.engine import Connection, Database, make_engine
-
-#: Limit for one statement of these commands.
-LIMIT_SECONDS = 3600.0
+from vcld.config import Settings
+from vcld.errors import ExitCode, UsageError
+from vcld.schema.engine import Connection, Database
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rebuilt.set_defaults(work=_rebuild)
     copied = actions.add_parser("copy", help="bring a copy in another database up to date")
     copied.add_argument(
-        "target", help="an SQLite file, or env:NAME for the database URL in that variable"
+        "target",
+        nargs="?",
+        help="an SQLite file, or env:NAME for the database URL in that variable; by default what"
+        " accounting_database names",
     )
     copied.add_argument("--json", action="store_true", help="print JSON")
     copied.set_defaults(work=_copy)
@@ -66,8 +61,10 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _install(options: argparse.Namespace, settings: Settings, database: Database) -> int:
-    done = install(database, settings.accounting_database)
-    where = settings.accounting_database or database.engine.url.database
+    done = install(database, settings.accounting_schema)
+    if settings.accounting_place:
+        bring_up_to_date(database, settings.accounting_schema, settings.accounting_place)
+    where = settings.accounting_schema or database.engine.url.database
     if options.json:
         print_json({"database": where, "made": done.made, "present": done.present})
     elif done.made:
@@ -79,7 +76,7 @@ def _install(options: argparse.Namespace, settings: Settings, database: Database
 
 def _check(options: argparse.Namespace, settings: Settings, database: Database) -> int:
     def work(connection: Connection) -> tuple[list[Breach], list[Breach]]:
-        tables = get_installed(connection, settings.accounting_database)
+        tables = get_installed(connection, settings.accounting_schema)
         mended = repair(connection, tables) if options.repair else []
         return mended, list(find_breaches(connection, tables))
 
@@ -98,7 +95,7 @@ def _check(options: argparse.Namespace, settings: Settings, database: Database) 
 
 
 def _rebuild(options: argparse.Namespace, settings: Settings, database: Database) -> int:
-    tables = database.run(lambda c: get_installed(c, settings.accounting_database))
+    tables = database.run(lambda c: get_installed(c, settings.accounting_schema))
     done = rebuild(database.run, tables)
     if options.json:
         print_json(done)
@@ -110,50 +107,12 @@ def _rebuild(options: argparse.Namespace, settings: Settings, database: Database
 
 
 def _copy(options: argparse.Namespace, settings: Settings, database: Database) -> int:
-    target = _open_target(options.target, database)
-    done = database.run(lambda c: copy(c, get_installed(c, settings.accounting_database), target))
+    place = options.target or settings.accounting_place
+    if not place:
+        raise UsageError("name the file of the copy, or set accounting_database to it")
+    done = bring_up_to_date(database, settings.accounting_schema, place)
     if options.json:
         print_json(done)
     else:
         say(f"{done.added} rows added, {done.changed} changed, {done.removed} removed")
     return ExitCode.DONE
-
-
-def _open_target(target: str, source: Database) -> Database:
-    """The database of the copy.
-
-    Raises:
-        ConfigError: it cannot be used; the message names it.
-        UsageError: it is the one that is to be copied.
-    """
-    url = _target_url(target)
-    if _is_same_file(url, source.engine.url):
-        raise UsageError(f"{target} holds the accounting itself; name another file for the copy")
-    database = Database(make_engine(url, statement_timeout_seconds=LIMIT_SECONDS))
-    try:
-        database.run(lambda connection: sa.inspect(connection).get_table_names())
-    except StoreError as err:
-        raise ConfigError(f"the copy in {target} cannot be opened: {err}") from err
-    return database
-
-
-def _is_same_file(one: URL, other: URL) -> bool:
-    """True for one embedded database: reading and writing it would wait for each other."""
-    if {one.get_backend_name(), other.get_backend_name()} != {"sqlite"}:
-        return False
-    return Path(one.database or "").resolve() == Path(other.database or "").resolve()
-
-
-def _target_url(target: str) -> URL:
-    """A URL holds a password, which must not stand in a command line.
-
-    Raises:
-        ConfigError: the variable is not set or holds no database URL.
-    """
-    scheme, _, name = target.partition(":")
-    if scheme != "env":
-        return URL.create("sqlite", database=str(Path(target).absolute()))
-    try:
-        return address.from_url(os.environ.get(name, ""))
-    except ValueError as err:
-        raise ConfigError(f"variable {name} holds no database URL: {err}") from err

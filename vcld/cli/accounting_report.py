@@ -73,7 +73,7 @@ def open_window(
         SchemaError: accounting is not installed.
         UsageError: the window makes no sense.
     """
-    tables = get_installed(connection, settings.accounting_database)
+    tables = get_installed(connection, settings.accounting_schema)
     window = window_of(
         database_now(connection),
         days=options.days,

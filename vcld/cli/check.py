@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from vcld import clock, plugins, service
+from vcld.accounting.elsewhere import open_place
 from vcld.cli.output import duration, print_json, say
 from vcld.config import Settings
 from vcld.errors import ExitCode, NotFoundError, StoreError, VcldError
@@ -61,6 +62,7 @@ def find_problems(settings: Settings) -> list[str]:
         for key in node.keys
         if not os.access(key, os.R_OK)
     ]
+    problems += _accounting_place(database, settings)
     return problems + _clock(database, settings) + _plugins(database)
 
 
@@ -76,6 +78,16 @@ def _clock(database: Database, settings: Settings) -> list[str]:
     if abs(skew) <= settings.max_clock_skew_seconds:
         return []
     return [f"this machine's clock is {duration(skew)} off the database's: set the time"]
+
+
+def _accounting_place(database: Database, settings: Settings) -> list[str]:
+    if not settings.accounting_place:
+        return []
+    try:
+        open_place(settings.accounting_place, database).engine.dispose()
+    except VcldError as err:
+        return [f"accounting_database: {err}"]
+    return []
 
 
 def _simulator(settings: Settings) -> list[str]:

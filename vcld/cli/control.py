@@ -62,5 +62,5 @@ class Cancel(_Lever):
     @staticmethod
     def record(connection: Connection, settings: Settings, requestid: int) -> None:
         ids, _ = reservations.of_request(connection, requestid)
-        recorder = find_recorder(connection, settings.accounting_database, structlog.get_logger())
+        recorder = find_recorder(connection, settings.accounting_schema, structlog.get_logger())
         recorder.cancel(connection, ids)

@@ -17,10 +17,11 @@ class Kind(enum.Enum):
     TEXT = "a text"
     #: Names of processes and files: no slash, bar or space.
     NAME = "a name of letters, digits and . _ -"
-    #: A schema beside the VCL database, in whose transactions it takes part.
-    SCHEMA = (
-        "the name of a schema on the server of the VCL database (a file or another server cannot"
-        " take part in its transactions: copy the tables there with 'vcld accounting copy')"
+    #: Where accounting tables may be: a schema takes part in the transactions of the VCL
+    #: database, another database is kept up to date.
+    ACCOUNTS = (
+        "the name of a schema on the server of the VCL database, the absolute path of an SQLite"
+        " file, or env:NAME for the database URL in that variable"
     )
     HOST = "a host name such as node1.example.org"
     SERVER = "a host, host:port or the absolute path of a socket"
@@ -36,7 +37,7 @@ class Kind(enum.Enum):
 
 _PATTERNS = {
     Kind.NAME: re.compile(r"[A-Za-z0-9._-]+"),
-    Kind.SCHEMA: re.compile(r"[A-Za-z0-9_$-]{1,64}"),
+    Kind.ACCOUNTS: re.compile(r"[A-Za-z0-9_$-]{1,64}|/.+|env:[A-Za-z_][A-Za-z0-9_]*"),
     Kind.HOST: re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+"),
     Kind.PATH: re.compile(r"/.*"),
     Kind.WEB_ADDRESS: re.compile(r"https?://\S+"),

@@ -107,7 +107,10 @@ class Settings:
         "xmlrpc_timeout", 30.0, "Limit for one call of the web site", 1
     )
     accounting_database: str = key(
-        Kind.SCHEMA, "", "Schema for the accounting tables, on the same server; empty: that of VCL"
+        Kind.ACCOUNTS,
+        "",
+        "Accounting tables: a schema on the same server, or a copy of them in an SQLite file or in"
+        " the database of env:NAME; empty: the VCL database",
     )
     accounting_interval_seconds: float = seconds(
         "accounting_interval", 60.0, "Pause between two updates of the hosts in the accounting", 0.1
@@ -194,6 +197,17 @@ class Settings:
             return address.from_url(self.url.reveal())
         password = self.wrtpass.reveal() if self.wrtpass else None
         return address.from_keys(self.server, self.database, self.lockerwrtuser, password)
+
+    @property
+    def accounting_schema(self) -> str:
+        """Schema of the accounting tables; empty: that of the VCL database."""
+        return "" if self.accounting_place else self.accounting_database
+
+    @property
+    def accounting_place(self) -> str:
+        """Another database that a copy of them is kept in; empty: none."""
+        place = self.accounting_database
+        return place if place.startswith(("/", "env:")) else ""
 
     @property
     def level(self) -> str:

@@ -28,6 +28,7 @@ from vcld.supervisor.children import Children, freeze
 from vcld.supervisor.custody import Custody
 from vcld.supervisor.dispatch import Dispatcher
 from vcld.supervisor.lease import FencedError, Lease
+from vcld.supervisor.mirror import Mirror
 from vcld.supervisor.oddities import Oddities
 from vcld.supervisor.outage import Outage
 from vcld.supervisor.problems import Problems
@@ -98,6 +99,7 @@ class Supervisor:
         self._oddities = Oddities(settings, database, node, self._log)
         self._recorder: Recorder = OFF
         self._keeper = Keeper(settings, database, node, self._children, self._aside, self._log)
+        self._mirror = Mirror(settings, database, self._children, self._aside, self._log)
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._fork_again_at = 0.0
@@ -142,9 +144,9 @@ class Supervisor:
         )
 
     def _refresh_catalog(self) -> None:
-        schema = self._settings.accounting_database
+        schema = self._settings.accounting_schema
         self._recorder = self._database.run(lambda c: find_recorder(c, schema, self._log))
-        for part in (self._custody, self._dispatcher, self._keeper):
+        for part in (self._custody, self._dispatcher, self._keeper, self._mirror):
             part.recorder = self._recorder
         self._use_catalog(self._database.run(load_catalog))
         self._catalog_at = clock.monotonic()
@@ -189,6 +191,7 @@ class Supervisor:
     def _beat(self) -> None:
         self._lease.beat_if_due()
         self._keeper.keep_if_due()
+        self._mirror.copy_if_due()
 
     def _take_over(self) -> None:
         """Their processes are not here, and are fenced off; only the rows are to be recovered."""
@@ -260,7 +263,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         for ended in self._children.reap():
-            if self._keeper.note_end(ended):
+            if self._keeper.note_end(ended) or self._mirror.note_end(ended):
                 continue
             self._look_at = min(self._look_at, clock.monotonic() + COALESCE_SECONDS)
             if ended.child.purpose == blocks.PURPOSE:
@@ -280,6 +283,7 @@ class Supervisor:
         self._notify("STOPPING=1")
         self._log.info("stopping", workers=len(self._children))
         self._keeper.stop()
+        self._mirror.stop()
         grace = self._settings.shutdown_grace_seconds
         self._drain(grace)
         for child in self._children.interruptible():
@@ -350,6 +354,7 @@ class Supervisor:
                 self._blocks,
                 self._oddities,
                 self._keeper,
+                self._mirror,
             ):
                 part.settings = settings
             self._catalog_at = float("-inf")
