@@ -159,14 +159,19 @@ def test_what_the_host_does_not_say_stays(
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "again"),
     [
-        (ProvisioningError("esx1 refuses the login"), "esx1 refuses the login"),
-        (ZeroDivisionError("password s3cret"), "ZeroDivisionError"),
+        (ProvisioningError("esx1 refuses the login"), "esx1 refuses the login", 0),
+        (ZeroDivisionError("password s3cret"), "ZeroDivisionError", 1),  # a bug: each time
     ],
 )
 def test_host_that_cannot_be_asked_is_in_error_and_keeps_its_figures(
-    accounts: Accounts, vmhost: int, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+    accounts: Accounts,
+    vmhost: int,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reason: str,
+    again: int,
 ) -> None:
     monkeypatch.setattr(Probe, "says", {"host": HostUsage(max_cpu_percent=3200)})
     probed(accounts)
@@ -177,7 +182,8 @@ def test_host_that_cannot_be_asked_is_in_error_and_keeps_its_figures(
     assert host(accounts, vmhost).state == HostState.ERROR
     assert share(accounts, vmhost).max_cpu == 3200
     assert reason in {line.get("reason") for line in told}
-    assert probed(accounts) == [] or isinstance(error, ZeroDivisionError)  # told once
+    assert len(probed(accounts)) == again
+    assert "s3cret" not in str(told)
     monkeypatch.setattr(Probe, "says", {"host": HostUsage()})
     probed(accounts)
     assert host(accounts, vmhost).state == HostState.MONITORED
