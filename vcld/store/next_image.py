@@ -22,13 +22,10 @@ from vcld.schema.models import (
     ProvisioningOSInstallType,
     Request,
     Reservation,
-    Resource,
-    ResourceGroupMember,
-    ResourceMap,
-    ResourceType,
 )
 from vcld.schema.sqltime import after_site_now, site_now
 from vcld.store.catalog import NO_IMAGE, Catalog
+from vcld.store.resources import mapping
 
 #: A request that starts this soon decides what is loaded.
 SOON_SECONDS = 50 * 60
@@ -184,24 +181,8 @@ def _window_days(connection: Connection, catalog: Catalog, computer_type: str) -
 
 
 def _mapped_images(computerid: int) -> sa.Select[int]:
-    image, computer = aliased(Resource), aliased(Resource)
-    image_type, computer_type = aliased(ResourceType), aliased(ResourceType)
-    image_group, computer_group = aliased(ResourceGroupMember), aliased(ResourceGroupMember)
-    return (
-        sa.select(image.subid)
-        .select_from(computer)
-        .join(computer_type, computer_type.id == computer.resourcetypeid)
-        .join(computer_group, computer_group.resourceid == computer.id)
-        .join(ResourceMap, ResourceMap.resourcegroupid2 == computer_group.resourcegroupid)
-        .join(image_group, image_group.resourcegroupid == ResourceMap.resourcegroupid1)
-        .join(image, image.id == image_group.resourceid)
-        .join(image_type, image_type.id == image.resourcetypeid)
-        .where(
-            computer_type.name == "computer",
-            computer.subid == computerid,
-            image_type.name == "image",
-        )
-    )
+    mapped = mapping("image", "computer")
+    return sa.select(mapped.c.first).where(mapped.c.second == computerid)
 
 
 def _loadable_systems(provisioning: str) -> sa.Select[int]:

@@ -17,15 +17,12 @@ from vcld.processes import ProcessId
 from vcld.schema.models import (
     ManagementNode,
     Reservation,
-    Resource,
-    ResourceGroupMember,
-    ResourceMap,
-    ResourceType,
     State,
 )
 from vcld.schema.own import Claim, Daemon
 from vcld.schema.sqltime import seconds_between, site_now, utc_now
 from vcld.snapshot import ManagementNode as Node
+from vcld.store.resources import mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,24 +254,8 @@ def take_over(connection: Connection, managementnodeid: int, silent: int, daemon
 
 def manageable(managementnodeid: int) -> sa.Select[int]:
     """Ids of the computers that the site's resource groups let the node manage."""
-    node, computer = aliased(Resource), aliased(Resource)
-    node_type, computer_type = aliased(ResourceType), aliased(ResourceType)
-    node_group, computer_group = aliased(ResourceGroupMember), aliased(ResourceGroupMember)
-    return (
-        sa.select(computer.subid)
-        .select_from(node)
-        .join(node_type, node_type.id == node.resourcetypeid)
-        .join(node_group, node_group.resourceid == node.id)
-        .join(ResourceMap, ResourceMap.resourcegroupid1 == node_group.resourcegroupid)
-        .join(computer_group, computer_group.resourcegroupid == ResourceMap.resourcegroupid2)
-        .join(computer, computer.id == computer_group.resourceid)
-        .join(computer_type, computer_type.id == computer.resourcetypeid)
-        .where(
-            node_type.name == "managementnode",
-            node.subid == managementnodeid,
-            computer_type.name == "computer",
-        )
-    )
+    mapped = mapping("managementnode", "computer")
+    return sa.select(mapped.c.second).where(mapped.c.first == managementnodeid)
 
 
 def database_utc(connection: Connection) -> dt.datetime:

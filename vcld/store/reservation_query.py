@@ -80,6 +80,27 @@ def _labelled(prefix: str, entity: Any, *names: str) -> list[Any]:
     return [getattr(entity, name).label(f"{prefix}_{name}") for name in names]
 
 
+def user_columns() -> list[Any]:
+    """Columns of a user (``u_``) and the affiliation (``a_``), for ``make_user``."""
+    return [
+        *_labelled(
+            "u",
+            User,
+            "id",
+            "unityid",
+            "firstname",
+            "lastname",
+            "preferredname",
+            "email",
+            "emailnotices",
+            "uid",
+            "usepublickeys",
+            "sshpublickeys",
+        ),
+        *_labelled("a", Affiliation, "id", "name", "helpaddress", "sitewwwaddress"),
+    ]
+
+
 #: What hangs on a VM host.
 _OF_VMHOST: tuple[tuple[Any, Any], ...] = (
     (_host, _host.id == VMHost.computerid),
@@ -157,21 +178,7 @@ def reservation_query() -> sa.Select[Any]:
                 "logingroupid",
                 "monitored",
             ),
-            *_labelled(
-                "u",
-                User,
-                "id",
-                "unityid",
-                "firstname",
-                "lastname",
-                "preferredname",
-                "email",
-                "emailnotices",
-                "uid",
-                "usepublickeys",
-                "sshpublickeys",
-            ),
-            *_labelled("a", Affiliation, "id", "name", "helpaddress", "sitewwwaddress"),
+            *user_columns(),
             *_labelled(
                 "c",
                 Computer,

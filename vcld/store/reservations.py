@@ -30,6 +30,7 @@ from vcld.schema.models import (
 )
 from vcld.schema.sqltime import site_now
 from vcld.store import nat
+from vcld.store.reservation_query import user_columns
 from vcld.store.snapshots import make_user
 
 
@@ -242,42 +243,14 @@ def _members(
     connection: Connection, groupid: int, node: snapshot.ManagementNode
 ) -> list[snapshot.User]:
     member = aliased(UserGroupMember)
-    names = (
-        "id",
-        "unityid",
-        "firstname",
-        "lastname",
-        "preferredname",
-        "email",
-        "emailnotices",
-        "uid",
-        "usepublickeys",
-        "sshpublickeys",
-    )
     rows = connection.execute(
-        sa.select(
-            *(getattr(User, name).label(f"u_{name}") for name in names),
-            Affiliation.id.label("a_id"),
-            Affiliation.name.label("a_name"),
-            Affiliation.helpaddress.label("a_helpaddress"),
-            Affiliation.sitewwwaddress.label("a_sitewwwaddress"),
-        )
+        sa.select(*user_columns())
         .join(member, member.userid == User.id)
         .join(Affiliation, Affiliation.id == User.affiliationid)
         .where(member.usergroupid == groupid)
         .order_by(User.id)
     )
-    users = []
-    for row in rows:
-        m = row._mapping
-        affiliation = snapshot.Affiliation(
-            id=m["a_id"],
-            name=m["a_name"],
-            helpaddress=m["a_helpaddress"],
-            sitewwwaddress=m["a_sitewwwaddress"],
-        )
-        users.append(make_user(m, affiliation, node))
-    return users
+    return [make_user(row._mapping, node) for row in rows]
 
 
 def load_account_passwords(connection: Connection, reservationid: int) -> dict[int, str]:

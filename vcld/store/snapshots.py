@@ -102,18 +102,12 @@ def _request(m: Mapping, grip: Grip, node: snapshot.ManagementNode) -> snapshot.
         )
     duration = m["duration"] or 0
     checked = bool(m["r_checkuser"]) and server is None and duration < LONG_RESERVATION_SECONDS
-    affiliation = snapshot.Affiliation(
-        id=m["a_id"] or 0,
-        name=m["a_name"] or "",
-        helpaddress=m["a_helpaddress"],
-        sitewwwaddress=m["a_sitewwwaddress"],
-    )
     return snapshot.Request(
         id=grip.requestid,
         state=grip.state,
         laststate=grip.laststate,
         logid=m["r_logid"],
-        user=make_user(m, affiliation, node),
+        user=make_user(m, node),
         forimaging=bool(m["r_forimaging"]),
         test=bool(m["r_test"]),
         preload=bool(m["r_preload"]),
@@ -126,10 +120,14 @@ def _request(m: Mapping, grip: Grip, node: snapshot.ManagementNode) -> snapshot.
     )
 
 
-def make_user(
-    m: Mapping, affiliation: snapshot.Affiliation, node: snapshot.ManagementNode
-) -> snapshot.User:
-    """Make a user of a row whose user columns are labelled ``u_``."""
+def make_user(m: Mapping, node: snapshot.ManagementNode) -> snapshot.User:
+    """Make a user of a row with ``user_columns``."""
+    affiliation = snapshot.Affiliation(
+        id=m["a_id"] or 0,
+        name=m["a_name"] or "",
+        helpaddress=m["a_helpaddress"],
+        sitewwwaddress=m["a_sitewwwaddress"],
+    )
     return snapshot.User(
         id=m["u_id"],
         unityid=m["u_unityid"],
