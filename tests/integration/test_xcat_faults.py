@@ -204,7 +204,7 @@ def test_a_deleted_request_stops_its_load_at_once(slow: Blades) -> None:
     slow.site.end(request)
     eventually(lambda: slow.site.pair(request) == "gone", daemon.describe)
     assert daemon.workers() == []
-    assert slow.site.scalar("SELECT COUNT(*) FROM vcld_slot") == 0
+    assert slow.site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
     assert slow.node().currstate == "boot"
 
 
@@ -218,7 +218,7 @@ def test_a_worker_that_is_killed_in_a_load_leaves_its_place_and_the_load_is_done
     os.kill(daemon.workers()[0].pid, signal.SIGKILL)
     ended(slow, daemon, request)
     assert slow.site.computer(1) == "available", daemon.describe()
-    assert slow.site.scalar("SELECT COUNT(*) FROM vcld_slot") == 0
+    assert slow.site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
 
 
 def test_loads_wait_for_their_place_in_the_order_of_asking(blades: Blades) -> None:

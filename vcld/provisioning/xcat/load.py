@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from vcld import clock
 from vcld.errors import ImageNotFoundError
 from vcld.guest.interface import Guest
+from vcld.provisioning.leasing import Turn
 from vcld.provisioning.xcat import dhcplog, plan, power
 from vcld.provisioning.xcat.failures import (
     InstallStuckError,
@@ -16,7 +17,6 @@ from vcld.provisioning.xcat.failures import (
     XcatRefusedError,
     XcatUnavailableError,
 )
-from vcld.provisioning.xcat.places import place
 from vcld.provisioning.xcat.plan import Plan
 from vcld.provisioning.xcat.site import XcatSite
 from vcld.provisioning.xcat.watch import Phase, Sight, Watch, limits_for
@@ -58,16 +58,13 @@ class Load:
         check_definition(site.node, definition)
         plan.apply_definition(site, made, definition)
         host = site.reservation.managementnode.hostname
+        limit = site.options.throttle
+        # Nobody stops an installation because its worker was held up for a moment.
+        turn = Turn(limit=limit, wait_seconds=site.options.throttle_wait, is_vital=False)
+        what = f"a place among the {limit} loads of {host}"
         with (
-            place(
-                site.tools,
-                site.reservation,
-                f"xcat-load|{host}",
-                site.options.throttle,
-                wait_seconds=site.options.throttle_wait,
-                what=f"loads by {host}",
-            ) as is_held,
-            self._boot_from_disk_after_failure(is_held),
+            site.leases.take(f"xcat-load:{host}", what, turn),
+            self._boot_from_disk_after_failure(),
         ):
             site.changes.set_next_boot(site.node, made.action)
             self._attempts(made, definition)
@@ -176,7 +173,7 @@ class Load:
         self._site.tools.progress(name, text)
 
     @contextlib.contextmanager
-    def _boot_from_disk_after_failure(self, is_held: Callable[[], bool]) -> Iterator[None]:
+    def _boot_from_disk_after_failure(self) -> Iterator[None]:
         """A node whose load failed must not install itself at its next start.
 
         One that is no longer ours is left alone: somebody else may be loading it.
@@ -184,7 +181,7 @@ class Load:
         try:
             yield
         except BaseException:
-            if is_held():
+            if self._site.leases.is_claimed():
                 self._site.xcat.tidy_up("nodeset", self._site.node, "boot")
             raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from vcld.config import Settings
 from vcld.errors import StoreError
 from vcld.guest.interface import Tools
+from vcld.provisioning.leasing import Leases, Renewing
 from vcld.provisioning.xcat.changes import Changes
 from vcld.provisioning.xcat.client import Xcat
 from vcld.provisioning.xcat.facts import NodeFacts
@@ -68,6 +70,9 @@ class XcatSite(NodeSite):
     """The same for a reservation."""
 
     def __init__(self, reservation: Reservation, tools: Tools) -> None:
+        leases = Leases(reservation, tools)
+        # Whatever waits for xCAT, or for a node, renews the leases that are held meanwhile.
+        tools = replace(tools, cancellation=Renewing(tools.cancellation, leases.tick))
         super().__init__(
             reservation.computer.node_name,
             wanted_image(reservation),
@@ -79,6 +84,7 @@ class XcatSite(NodeSite):
         )
         self.reservation = reservation
         self.tools = tools
+        self.leases = leases
 
     def others(self) -> Sequence[str]:
         module = self.reservation.computer.provisioning_module
