@@ -12,7 +12,7 @@ from tests.site import IMAGE, NEW_REVISION, USER, Site
 from tests.xcat_blades import Blades, blades_for
 
 #: The phases of a load as ``computerloadflow`` has them for blades.
-FLOW = ["rinstall", "xcatstage2", "xcatstage5", "bootstate", "machinebooted"]
+FLOW = ["rinstall", "xcatstage2", "xcatstage1", "xcatstage5", "bootstate", "machinebooted"]
 
 
 @pytest.fixture

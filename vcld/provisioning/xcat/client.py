@@ -128,7 +128,8 @@ class Xcat:
         self.log.debug("xCAT command", command=output.command, code=output.code, seconds=seconds)
         if parsing.is_away(output):
             raise XcatUnavailableError(
-                "xCAT's daemon does not answer: see 'systemctl status xcatd' on the management node"
+                "xCAT's daemon does not answer: see 'systemctl status xcatd' on"
+                f" {self._runner.where}"
             )
         return output
 

@@ -116,7 +116,7 @@ class Load:
                 is_up = sight.currstate == "boot" and sight.status not in {"booted", "failed"}
                 answers = is_up and self._guest.is_responding()
                 phase = watch.look(sight, log.news(), now, answers=answers)
-                self._pass(phase, made)
+                self._pass(phase, made, is_heard=watch.is_heard)
                 if phase is Phase.BOOTED:
                     return
                 if now - self._told_at > TELL_SECONDS:
@@ -160,10 +160,11 @@ class Load:
             nodestat=nodestat,
         )
 
-    def _pass(self, phase: Phase, made: Plan) -> None:
+    def _pass(self, phase: Phase, made: Plan, *, is_heard: bool) -> None:
         """Write the rows of the phases up to this one that were not written yet."""
+        certain = CERTAIN | ({Phase.DHCP} if is_heard else set())
         for step in Phase:
-            if self._told < step <= phase and (step in CERTAIN or step is phase):
+            if self._told < step <= phase and (step in certain or step is phase):
                 name, text = ROWS[step]
                 self._tell(name, text.format(node=self._site.node, image=made.image))
         self._told = max(self._told, phase)

@@ -67,6 +67,8 @@ class Watch:
     began: float
     phase: Phase = Phase.POWERED
     last: Sight | None = None
+    #: The DHCP server heard of it.
+    is_heard: bool = False
     moved: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ class Watch:
         if sight != (self.last or self.before) or dhcp:
             self.moved = now
         self.last = sight
+        self.is_heard = self.is_heard or bool(dhcp)
         if self._is_news(sight) and sight.status == "failed":
             raise ImageBrokenError(f"the installation failed on {self.node}: {sight}")
         self.phase = max(self.phase, self._phase(sight, dhcp, answers=answers))
