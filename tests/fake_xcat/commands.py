@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from tests.fake_xcat.xcat import FakeXcat
 
 
+#: As in xCAT's issue 3235.
+UNDISPATCHED = (
+    "Error: Unable to dispatch hierarchical sub-command to sn3:3001.  Error: Connection failure:"
+    " IO::Socket::INET: connect: Connection refused at /opt/xcat/lib/perl/xCAT/Client.pm line 248."
+)
+
+
 @dataclass
 class Answer:
     """Text for both outputs, the exit code, and what the client does besides."""
@@ -72,6 +79,10 @@ def _each(
     for node in nodes:
         fault = xcat.find_fault(command, node.name, arguments)
         if fault is not None and fault.kind == "lost":
+            continue
+        if fault is not None and fault.kind == "undispatched":
+            found.err += [UNDISPATCHED, "."]
+            found.code = 1
             continue
         if fault is not None and fault.kind in {"error", "quiet-error"}:
             found.fail(fault.text, node.name)

@@ -135,6 +135,33 @@ def test_silent_controllers_fail_their_own_blades_only(blades: Blades) -> None:
     assert "controller of blade2 does not answer" in failure(daemon, requests[1])
 
 
+@pytest.mark.parametrize("command", ["nodeset", "rpower"])
+def test_a_service_node_that_is_away_fails_no_blade(blades: Blades, command: str) -> None:
+    """Xcatd cannot pass the command on; the blades of other service nodes have their answers."""
+    fault = blades.xcat.fault(command, "undispatched", node="blade2")
+    daemon = blades.start(max_attempts=50, poll_interval=1)
+    requests = [blades.site.ask("reload", number) for number in (1, 2, 3)]
+    ended(blades, daemon, requests[0], requests[2])
+    (postponed, *_) = eventually(lambda: daemon.events("work postponed"), daemon.describe)
+    assert "Unable to dispatch hierarchical sub-command to sn3" in postponed["reason"]
+    fault.times = 0
+    ended(blades, daemon, requests[1])
+    assert [blades.site.computer(n) for n in (1, 2, 3)] == ["available"] * 3, daemon.describe()
+
+
+@pytest.mark.parametrize("command", ["lsdef", "nodeset", "rpower"])
+def test_a_right_that_xcat_does_not_give_is_told_and_fails_no_blade(
+    blades: Blades, command: str
+) -> None:
+    blades.set(daemon_patience=1)
+    blades.xcat.fault(command, "refuse", text="Permission denied for request")
+    daemon = blades.start(max_attempts=1)
+    request = blades.site.ask("reload", 1)
+    ended(blades, daemon, request)
+    assert blades.site.computer(1) == "available", daemon.describe()
+    assert "Permission denied for request" in failure(daemon, request)
+
+
 def test_an_image_whose_installation_fails_is_at_fault_itself(blades: Blades) -> None:
     site = blades.site
     blades.xcat.add_osimage("broken-v1")

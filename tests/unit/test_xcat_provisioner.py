@@ -177,6 +177,15 @@ def test_a_kickstart_image_takes_the_highest_minor_version_and_its_template(
     assert made.osimage["pkgdir"].endswith("/install/rhels6.10/x86_64")
 
 
+def test_the_sites_own_template_goes_before_xcats(kickstart: Bench) -> None:
+    own = kickstart.xcat.root / "install/custom/install/rh/rhel6.tmpl"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    made = plan.make_plan(kickstart.provisioner(image="rhel6-base9-v0", **KICKSTART).site)
+    assert made is not None
+    assert made.osimage["template"] == str(own)
+
+
 def test_a_kickstart_image_is_installed_by_an_osimage_of_its_own(kickstart: Bench) -> None:
     made = kickstart.provisioner(image="rhel6-base9-v0", **KICKSTART)
     loaded = plan.make_plan(made.site)

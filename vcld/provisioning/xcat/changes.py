@@ -86,7 +86,8 @@ class Changes:
             if problem is None:
                 return
             self._refuse_final(command, node, problem, answers)
-            tries.fail(f"{command} {arguments[-1]}", problem)
+            is_left_out = answers.is_left_out(node)
+            tries.fail(f"{command} {arguments[-1]}", problem, is_left_out=is_left_out)
 
     def _together(self, command: str, node: str, argument: str) -> Answers:
         """Run a command for all nodes whose workers want the same at this moment."""
