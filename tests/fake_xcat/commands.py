@@ -119,6 +119,13 @@ def rsetboot(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
     names = {"net": "Network", "hd": "Hard Drive"}
 
     def work(node: Node) -> str | None:
+        # No other plugin of xCAT's has the command.
+        if node.attributes["mgt"] not in {"ipmi", "openbmc", "fsp"}:
+            found.fail(
+                "Unable to identify plugin for this command, check relevant tables: nodehm.mgt",
+                node.name,
+            )
+            return None
         if node.bmc_down:
             found.err.append(f"{node.name}: [mn]: Error: ERROR: timeout")
             found.code = 1

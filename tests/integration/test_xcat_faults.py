@@ -248,6 +248,35 @@ def test_a_worker_that_is_killed_in_a_load_leaves_its_place_and_the_load_is_done
     assert slow.site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
 
 
+@pytest.mark.parametrize(
+    "step", ["rinstall", "xcatstage2", "xcatstage1", "bootstate", "machinebooted"]
+)
+def test_a_worker_that_is_killed_at_any_step_leaves_a_load_that_is_done(
+    site: Site, daemons: Daemons, tmp_path: Path, step: str
+) -> None:
+    with blades_for(site, daemons, tmp_path / "x", times=Times(post=1, boot=1)) as blades:
+        daemon = blades.start()
+        request = site.ask("reload", 1)
+        eventually(lambda: daemon.events("load state", loadstate=step), daemon.describe)
+        for worker in daemon.workers():
+            os.kill(worker.pid, signal.SIGKILL)
+        ended(blades, daemon, request)
+        assert site.computer(1) == "available", daemon.describe()
+        assert blades.node().disk == "simulator-first-v1"
+        assert blades.node().currstate == "boot"
+        assert site.world.computer("blade1").power == "on"
+        assert site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
+
+
+def test_a_setting_that_cannot_be_read_fails_no_blade(blades: Blades) -> None:
+    blades.set(servicenode="sn 1")
+    daemon = blades.start()
+    request = blades.site.ask("reload", 1)
+    ended(blades, daemon, request)
+    assert blades.site.computer(1) == "available"
+    assert "xcat|servicenode: 'sn 1' is not a machine" in failure(daemon, request)
+
+
 def test_loads_wait_for_their_place_in_the_order_of_asking(blades: Blades) -> None:
     blades.set(throttle=1)
     daemon = blades.start()

@@ -156,6 +156,13 @@ def test_an_error_of_the_whole_is_of_no_node() -> None:
     assert answers("Error: Invalid nodes and/or groups in noderange: n1\n", "n1").refusal is None
 
 
+def test_an_error_of_the_whole_that_names_the_node_is_its_own() -> None:
+    """As rinstall's source reads it from nodeset."""
+    found = answers("Error: The n1 can not be resolved.\n", "n1", "n11")
+    assert not found.is_left_out("n1")
+    assert found.is_left_out("n11")
+
+
 def test_a_table_after_a_warning() -> None:
     assert parsing.parse_table(printed('Warning: old\n#key,value\n"a","b"\n')) == [
         {"key": "a", "value": "b"}

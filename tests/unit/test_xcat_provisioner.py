@@ -96,6 +96,12 @@ def test_what_no_repetition_mends_is_not_repeated(bench: Bench) -> None:
     assert bench.xcat.count("nodeset") == 1
 
 
+def test_a_task_of_any_length_is_set(bench: Bench) -> None:
+    task = f"runimage=http://mn/{'x' * 300}.tgz"
+    bench.provisioner().site.changes.set_next_boot("blade1", task)
+    assert bench.xcat.nodes["blade1"].currstate == task
+
+
 def test_controllers_that_are_silent_all_at_once_are_not_at_fault(bench: Bench) -> None:
     for name, node in bench.xcat.nodes.items():
         bench.provisioner(name=name).site.facts.definition()

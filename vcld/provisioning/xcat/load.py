@@ -22,8 +22,9 @@ from vcld.provisioning.xcat.site import XcatSite
 from vcld.provisioning.xcat.watch import Phase, Sight, Watch, limits_for
 
 ATTEMPTS = 2
-#: Controllers whose next boot device xCAT can choose (rsetboot(1)).
-SETBOOT_METHODS = frozenset({"ipmi", "openbmc", "blade"})
+#: Controllers (``mgt``) that rsetboot(1) is for, as xCAT's own ``rinstall`` has it. Others, a
+#: BladeCenter's among them, refuse it: their nodes start from the network by ``rbootseq``.
+SETBOOT_METHODS = frozenset({"ipmi", "openbmc"})
 #: A cluster's parent must hear of us; the load log's row is also a sign of life.
 TELL_SECONDS = 300.0
 #: Row of the load log at the entry of each phase: the ``blade`` flow.

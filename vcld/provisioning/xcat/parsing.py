@@ -72,8 +72,11 @@ class Answers:
         return next((text for text in self.general if not _unknown_names(text)), None)
 
     def is_left_out(self, node: str) -> bool:
-        """True when xCAT says why there is nothing about the node, and names other things."""
-        return node not in self.lines and node not in self.errors and bool(self.general)
+        """True when xCAT says why there is nothing about the node, and does not name it."""
+        if node in self.lines or node in self.errors:
+            return False
+        own = re.compile(rf"(?<![\w.-]){re.escape(node)}(?![\w-])")
+        return bool(self.general) and not any(own.search(text) for text in self.general)
 
 
 def is_away(output: Output) -> bool:

@@ -13,7 +13,6 @@ from vcld.provisioning.xcat.failures import (
 
 #: ``nodelist.status`` of a node that has begun to start into its image (nodelist(5)).
 MOVING = frozenset({"installing", "netbooting", "booting", "postbooting", "configuring"})
-BOOTED = frozenset({"booted", "alive"})
 MINUTE = 60
 
 
@@ -102,7 +101,8 @@ class Watch:
 
     def _phase(self, sight: Sight, dhcp: list[str], *, answers: bool) -> Phase:
         status = sight.status if self._is_news(sight) else ""
-        if status in BOOTED:
+        # What monitoring calls alive may be the installer.
+        if status == "booted" or (status == "alive" and not sight.currstate.startswith("install")):
             return Phase.BOOTED
         if sight.currstate == "boot":
             # The installer is at its end. Where the node does not report, its guest must answer.
