@@ -167,6 +167,17 @@ def hold_in_turn(databases: list[Database], workers: int, limit: int) -> tuple[i
     return most[0], sorted(served)
 
 
+def test_those_who_ask_at_the_same_moment_are_not_in_each_others_way(site: Site) -> None:
+    with site.engine.begin() as connection:
+        tokens = [leases.join(connection, NAME, reservationid=n) for n in range(1, 4)]
+    with site.engine.connect() as connection:  # none sees what the others take
+        places = []
+        for token in reversed(tokens):
+            places.append(leases.advance(connection, NAME, token, limit=3))
+            connection.rollback()
+    assert [place and place.slot for place in places] == [2, 1, 0]
+
+
 def test_never_more_than_the_limit_at_once(site: Site) -> None:
     most, served = hold_in_turn([Database(site.engine)], workers=30, limit=3)
     assert served == list(range(1, 31))

@@ -75,6 +75,7 @@ def advance(connection: Connection, name: str, token: int, *, limit: int) -> Pla
     _remove_expired(connection, name, [row.token for row in found if row.is_gone])
     rows = [row for row in found if not row.is_gone]
     held = {row.slot for row in rows if row.slot is not None}
+    free = sorted(set(range(limit)) - held)
     holders = frozenset(row.token for row in rows if row.slot is not None)
     own = next(row for row in rows if row.token == token)
     if own.slot is not None:
@@ -83,7 +84,8 @@ def advance(connection: Connection, name: str, token: int, *, limit: int) -> Pla
     before = waiting.index(token)
     if before >= limit - len(held):
         return Place(slot=None, before=before, holders=holders)
-    slot = min(set(range(limit)) - held)
+    # Not all the first: those who look at the same moment would be in each other's way.
+    slot = free[before]
     try:
         with connection.begin_nested():
             connection.execute(

@@ -1,7 +1,7 @@
 """Fetching an image from a partner management node (provisioning specification, §7).
 
-By the OpenSSH programs, with the library's own key: they copy several times as fast as SFTP in
-Python (docs/xcat.md). Every file is copied under another name, compared by its SHA-256 sum, and
+By the OpenSSH programs, with the library's own key: they copy twice as fast as SFTP in Python
+(docs/xcat.md). Every file is copied under another name, compared by its SHA-256 sum, and
 renamed; until all are there the image counts as partial. What a partner's row in the database
 says reaches the programs as data: never as an option, never unquoted.
 """
