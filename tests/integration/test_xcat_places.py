@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import structlog
 
 from tests.daemon import Daemons, eventually
 from tests.galera import Galera
+from tests.mariadb import ServerMissingError
 from tests.samples import make_reservation
 from tests.seeded import SeededDatabase
 from tests.site import Site
@@ -188,7 +190,12 @@ def test_never_more_than_the_limit_at_once(site: Site) -> None:
 @pytest.fixture
 def members() -> Iterator[list[Database]]:
     """Each asks a member of its own of a Galera cluster."""
-    cluster = Galera()
+    try:
+        cluster = Galera()
+    except ServerMissingError as err:
+        if os.environ.get("VCLD_TEST_DATABASE"):
+            pytest.skip(f"NOT TESTED: {err}")
+        raise
     engines = []
     try:
         cluster.start()

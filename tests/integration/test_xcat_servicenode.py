@@ -29,11 +29,12 @@ from vcld.waiting import Cancellation
 
 #: The folder of the host's disk, as the host sees it.
 DISK = "/mnt"
+JOURNALD = "/lib/systemd/systemd-journald"
 #: Starts a real journal daemon there; it wants to see control groups.
-JOURNAL = """
+JOURNAL = f"""
 mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup
 mkdir -p /run/systemd/journal /run/log/journal
-setsid /lib/systemd/systemd-journald < /dev/null > /dev/null 2>&1 &
+setsid {JOURNALD} < /dev/null > /dev/null 2>&1 &
 until echo begin | systemd-cat -t test 2> /dev/null; do sleep 0.02; done
 """
 
@@ -61,6 +62,12 @@ class Server:
             connect_seconds=5,
             log=structlog.get_logger(),
         )
+
+    def start_journal(self) -> None:
+        """Let systemd's journal daemon run on the host."""
+        if not Path(JOURNALD).exists():
+            pytest.fail("NOT TESTED: journald is missing: apt-get install systemd", pytrace=False)
+        self.host.sh(JOURNAL)
 
     def processes(self, mark: str) -> list[str]:
         """Command lines on the host that hold a mark."""
@@ -209,7 +216,7 @@ def test_a_setting_that_is_no_machine_is_refused(setting: str) -> None:
 
 def test_the_journal_of_the_machine_tells_of_dhcp_requests(server: Server) -> None:
     """A real journald; at first the DHCP server has not said anything in it."""
-    server.host.sh(JOURNAL)
+    server.start_journal()
     mac = "02:00:00:00:00:01"
     log = open_log("", mac, server.runner(), Cancellation())
     assert log.news() == []
@@ -257,7 +264,7 @@ def make(blades: Blades) -> Daemon:
 
 def test_a_blade_is_loaded_by_a_service_node(blades: Blades, server: Server) -> None:
     site = blades.site
-    server.host.sh(JOURNAL)
+    server.start_journal()
     log = f"{DISK}/messages"
     follow = f"exec > /dev/null 2>&1 < /dev/null; tail -f {log} | systemd-cat -t dhcpd"
     server.host.sh(f"touch {log}; setsid sh -c '{follow}' &")

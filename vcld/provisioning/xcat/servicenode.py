@@ -161,7 +161,7 @@ class SshRunner:
             AuthenticationError: none lets us in; it is no computer's fault.
         """
         text = shlex.join(command)
-        # A login shell of any kind reads this line, and becomes the script's own.
+        # The login shell reads this as text, and gives way to the script's own.
         words = ["sh", "-c", _SCRIPT, "sh", self._root, f"{limit_seconds:g}", *command]
         began = clock.monotonic()
         try:
