@@ -87,11 +87,12 @@ def advance(connection: Connection, name: str, token: int, *, limit: int) -> Pla
     # Not all the first: those who look at the same moment would be in each other's way.
     slot = free[before]
     try:
-        with connection.begin_nested():
-            connection.execute(
-                sa.update(Lease).where(Lease.name == name, Lease.token == token).values(slot=slot)
-            )
-    except IntegrityError:  # somebody else was quicker
+        connection.execute(
+            sa.update(Lease).where(Lease.name == name, Lease.token == token).values(slot=slot)
+        )
+    # Somebody else was quicker. It undoes the one statement; a savepoint would do no more, and
+    # hide a deadlock, with which it is gone.
+    except IntegrityError:
         return Place(slot=None, before=before, holders=holders)
     return Place(slot=slot)
 
