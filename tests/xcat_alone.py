@@ -17,10 +17,9 @@ from vcld.guest.interface import Tools
 from vcld.guest.simulator import SimulatorGuest
 from vcld.provisioning.xcat.provisioner import XcatProvisioner
 from vcld.snapshot import Image, Reservation
-from vcld.store import slots
+from vcld.store import leases
 from vcld.store.blades import find_others
 from vcld.store.partners import Partner, find_partners
-from vcld.store.slots import Place
 from vcld.waiting import Cancellation
 
 IMAGE = "simulator-first-v1"
@@ -72,11 +71,15 @@ class Bench:
         reservation, tools = self.reservation(**facts), self.tools()
         return XcatProvisioner(reservation, SimulatorGuest(reservation, tools), tools)
 
-    def _run(self, work: Callable[..., Any], *_: Any) -> Any:
+    def _run(self, work: Callable[..., Any], *_: Any, **_facts: Any) -> Any:
         answers: dict[Callable[..., Any], Any] = {
-            slots.draw: 1,
-            slots.ask: Place(granted=True, taken=1, ahead=0),
-            slots.leave: None,
+            leases.find_claim: 1,
+            leases.is_claim: True,
+            leases.forget: None,
+            leases.join: 1,
+            leases.advance: leases.Place(slot=0),
+            leases.renew: True,
+            leases.release: None,
             find_partners: self.partners,
             find_others: [],
         }

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from tests.fake_xcat.xcat import FakeXcat
 
 
+#: As in xCAT's issue 3235.
+UNDISPATCHED = (
+    "Error: Unable to dispatch hierarchical sub-command to sn3:3001.  Error: Connection failure:"
+    " IO::Socket::INET: connect: Connection refused at /opt/xcat/lib/perl/xCAT/Client.pm line 248."
+)
+
+
 @dataclass
 class Answer:
     """Text for both outputs, the exit code, and what the client does besides."""
@@ -73,6 +80,10 @@ def _each(
         fault = xcat.find_fault(command, node.name, arguments)
         if fault is not None and fault.kind == "lost":
             continue
+        if fault is not None and fault.kind == "undispatched":
+            found.err += [UNDISPATCHED, "."]
+            found.code = 1
+            continue
         if fault is not None and fault.kind in {"error", "quiet-error"}:
             found.fail(fault.text, node.name)
             found.code = 0 if fault.kind == "quiet-error" else 1
@@ -108,6 +119,13 @@ def rsetboot(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
     names = {"net": "Network", "hd": "Hard Drive"}
 
     def work(node: Node) -> str | None:
+        # No other plugin of xCAT's has the command.
+        if node.attributes["mgt"] not in {"ipmi", "openbmc", "fsp"}:
+            found.fail(
+                "Unable to identify plugin for this command, check relevant tables: nodehm.mgt",
+                node.name,
+            )
+            return None
         if node.bmc_down:
             found.err.append(f"{node.name}: [mn]: Error: ERROR: timeout")
             found.code = 1

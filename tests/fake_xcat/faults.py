@@ -12,7 +12,8 @@ class Fault:
     ``kind``: ``error`` (a line for the node, and exit code 1), ``quiet-error`` (the same with
     exit code 0), ``refuse`` (an error without a node), ``hang`` (with a child that holds the
     output open), ``flood``, ``no-newline``, ``bad-utf8``, ``cut`` (xcatd ends in the middle),
-    ``lost`` (the node is missing in the answer) or ``lie`` (all seems well, nothing is done).
+    ``lost`` (the node is missing in the answer), ``undispatched`` (xcatd could not pass it to the
+    node's service node; nodes of others have their answers) or ``lie`` (all seems well, nothing is done).
     """
 
     command: str

@@ -91,7 +91,7 @@ class Node:
             self.dead_starts -= 1
             self.phase = "dead"
         if action == "boot":
-            return "on" if was_off else "on reset"
+            return "off on" if was_off else "on reset"
         return action
 
     def advance(self, now: float) -> None:

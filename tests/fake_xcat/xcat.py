@@ -71,12 +71,7 @@ class FakeXcat:
         for folder in ("bin", "sbin", "install/image/x86"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         self.syslog.touch()
-        body = f"#!{sys.executable} -IS\n{Path(client.__file__).read_text()}\n"
-        body += f"sys.exit(main({str(self._socket)!r}))\n"
-        for name in commands.HANDLERS:
-            path = self.root / ("sbin" if name in SBIN else "bin") / name
-            path.write_text(body, encoding="utf-8")
-            path.chmod(0o755)
+        self.install(self.root, str(self._socket))
         self.start()
         self._clock.start()
         return self
@@ -85,6 +80,15 @@ class FakeXcat:
         self.stop()
         self._ended.set()
         self._clock.join()
+
+    def install(self, root: Path, socket: str, python: str = sys.executable) -> None:
+        """Put the commands below a folder; ``socket`` is the path by which they find xcatd."""
+        body = f"#!{python} -IS\n{Path(client.__file__).read_text()}\nsys.exit(main({socket!r}))\n"
+        for name in commands.HANDLERS:
+            path = root / ("sbin" if name in SBIN else "bin") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(body, encoding="utf-8")
+            path.chmod(0o755)
 
     def start(self) -> None:
         """Start the fake xcatd."""

@@ -135,6 +135,33 @@ def test_silent_controllers_fail_their_own_blades_only(blades: Blades) -> None:
     assert "controller of blade2 does not answer" in failure(daemon, requests[1])
 
 
+@pytest.mark.parametrize("command", ["nodeset", "rpower"])
+def test_a_service_node_that_is_away_fails_no_blade(blades: Blades, command: str) -> None:
+    """Xcatd cannot pass the command on; the blades of other service nodes have their answers."""
+    fault = blades.xcat.fault(command, "undispatched", node="blade2")
+    daemon = blades.start(max_attempts=50, poll_interval=1)
+    requests = [blades.site.ask("reload", number) for number in (1, 2, 3)]
+    ended(blades, daemon, requests[0], requests[2])
+    (postponed, *_) = eventually(lambda: daemon.events("work postponed"), daemon.describe)
+    assert "Unable to dispatch hierarchical sub-command to sn3" in postponed["reason"]
+    fault.times = 0
+    ended(blades, daemon, requests[1])
+    assert [blades.site.computer(n) for n in (1, 2, 3)] == ["available"] * 3, daemon.describe()
+
+
+@pytest.mark.parametrize("command", ["lsdef", "nodeset", "rpower"])
+def test_a_right_that_xcat_does_not_give_is_told_and_fails_no_blade(
+    blades: Blades, command: str
+) -> None:
+    blades.set(daemon_patience=1)
+    blades.xcat.fault(command, "refuse", text="Permission denied for request")
+    daemon = blades.start(max_attempts=1)
+    request = blades.site.ask("reload", 1)
+    ended(blades, daemon, request)
+    assert blades.site.computer(1) == "available", daemon.describe()
+    assert "Permission denied for request" in failure(daemon, request)
+
+
 def test_an_image_whose_installation_fails_is_at_fault_itself(blades: Blades) -> None:
     site = blades.site
     blades.xcat.add_osimage("broken-v1")
@@ -204,7 +231,7 @@ def test_a_deleted_request_stops_its_load_at_once(slow: Blades) -> None:
     slow.site.end(request)
     eventually(lambda: slow.site.pair(request) == "gone", daemon.describe)
     assert daemon.workers() == []
-    assert slow.site.scalar("SELECT COUNT(*) FROM vcld_slot") == 0
+    assert slow.site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
     assert slow.node().currstate == "boot"
 
 
@@ -218,7 +245,36 @@ def test_a_worker_that_is_killed_in_a_load_leaves_its_place_and_the_load_is_done
     os.kill(daemon.workers()[0].pid, signal.SIGKILL)
     ended(slow, daemon, request)
     assert slow.site.computer(1) == "available", daemon.describe()
-    assert slow.site.scalar("SELECT COUNT(*) FROM vcld_slot") == 0
+    assert slow.site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
+
+
+@pytest.mark.parametrize(
+    "step", ["rinstall", "xcatstage2", "xcatstage1", "bootstate", "machinebooted"]
+)
+def test_a_worker_that_is_killed_at_any_step_leaves_a_load_that_is_done(
+    site: Site, daemons: Daemons, tmp_path: Path, step: str
+) -> None:
+    with blades_for(site, daemons, tmp_path / "x", times=Times(post=1, boot=1)) as blades:
+        daemon = blades.start()
+        request = site.ask("reload", 1)
+        eventually(lambda: daemon.events("load state", loadstate=step), daemon.describe)
+        for worker in daemon.workers():
+            os.kill(worker.pid, signal.SIGKILL)
+        ended(blades, daemon, request)
+        assert site.computer(1) == "available", daemon.describe()
+        assert blades.node().disk == "simulator-first-v1"
+        assert blades.node().currstate == "boot"
+        assert site.world.computer("blade1").power == "on"
+        assert site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
+
+
+def test_a_setting_that_cannot_be_read_fails_no_blade(blades: Blades) -> None:
+    blades.set(servicenode="sn 1")
+    daemon = blades.start()
+    request = blades.site.ask("reload", 1)
+    ended(blades, daemon, request)
+    assert blades.site.computer(1) == "available"
+    assert "xcat|servicenode: 'sn 1' is not a machine" in failure(daemon, request)
 
 
 def test_loads_wait_for_their_place_in_the_order_of_asking(blades: Blades) -> None:

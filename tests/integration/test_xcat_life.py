@@ -12,7 +12,7 @@ from tests.site import IMAGE, NEW_REVISION, USER, Site
 from tests.xcat_blades import Blades, blades_for
 
 #: The phases of a load as ``computerloadflow`` has them for blades.
-FLOW = ["rinstall", "xcatstage2", "xcatstage5", "bootstate", "machinebooted"]
+FLOW = ["rinstall", "xcatstage2", "xcatstage1", "xcatstage5", "bootstate", "machinebooted"]
 
 
 @pytest.fixture
@@ -49,6 +49,17 @@ def test_a_reload_puts_the_wanted_revision_on_the_blade(blades: Blades) -> None:
     )
     assert site.computer(1) == "available", daemon.describe()
     assert blades.node().disk == "simulator-first-v2"
+
+
+def test_a_blade_of_a_bladecenter_is_loaded_without_rsetboot(blades: Blades) -> None:
+    """Its management module has a lasting boot sequence; xCAT refuses rsetboot for it."""
+    site = blades.site
+    blades.node().attributes["mgt"] = "blade"
+    daemon = blades.start()
+    request = site.ask("reload", 1)
+    eventually(lambda: site.pair(request) == "gone" or site.computer(1) == "failed")
+    assert site.computer(1) == "available", daemon.describe()
+    assert blades.xcat.count("rsetboot") == 0
 
 
 def test_a_blade_with_the_image_is_handed_out_without_a_load(blades: Blades) -> None:

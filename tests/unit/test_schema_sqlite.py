@@ -109,6 +109,6 @@ def test_check_asks_for_the_right_to_write_each_table_that_the_store_writes() ->
     for path in STORE.glob("*.py"):
         text = path.read_text(encoding="utf-8")
         written |= set(re.findall(r"\b(?:insert|update|delete)\(\s*(?:m\.)?([A-Z]\w+)", text))
-    ours = {"Claim", "Daemon", "LoadDuration", "Notice", "Slot", "HostKey", "Lease"}
+    ours = {"Claim", "Daemon", "LoadDuration", "Notice", "HostKey", "Lease"}
 
     assert written - ours == {model.__name__ for model in rights.WRITTEN}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fake_xcat.commands import UNDISPATCHED
 from vcld.provisioning.interface import PowerState
 from vcld.provisioning.xcat import parsing
 from vcld.provisioning.xcat.parsing import Answers
@@ -114,6 +115,7 @@ def test_what_a_change_of_a_definition_says(out: str, problem: str | None) -> No
         ("", "ERROR/WARNING: communication with the xCAT server seems to have been ended"
          " prematurely\n", True),
         ("n1: on\n", "", False),
+        ("n1: on\n", f"{UNDISPATCHED}\n.\n", False),
     ],
 )  # fmt: skip
 def test_a_daemon_that_is_away(out: str, err: str, is_away: bool) -> None:
@@ -126,6 +128,44 @@ def test_a_table() -> None:
     assert [(row["key"], row["value"]) for row in rows] == [
         ("master", "10.0.0.1"),
         ("domain", "a,b"),
+    ]
+
+
+def test_columns_as_the_page_of_nodestat_shows_them() -> None:
+    found = answers("node1   sshd\nnode5   noping(Shutting down)\n", "node1", "node5")
+    assert [found.last(node) for node in ("node1", "node5")] == ["sshd", "noping(Shutting down)"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [UNDISPATCHED, UNDISPATCHED.removeprefix("Error: "), UNDISPATCHED.replace("Error", "n2", 1)],
+)
+def test_a_service_node_that_is_away_concerns_its_own_nodes_only(line: str) -> None:
+    """XCAT's issue 3235 and pull request 6452."""
+    found = answers("n1: install a-b-c\n", "n1", "n2", err=f"{line}\n.\n")
+    assert parsing.parse_action(found, "n1") is None
+    assert not found.is_left_out("n1")
+    assert found.is_left_out("n2")
+    assert str(parsing.parse_action(found, "n2")).startswith("Unable to dispatch hierarchical")
+    assert str(parsing.parse_power(found, "n2")).startswith("Unable to dispatch hierarchical")
+
+
+def test_an_error_of_the_whole_is_of_no_node() -> None:
+    found = answers("Error: Permission denied for request\n", "n1")
+    assert found.refusal == "Permission denied for request"
+    assert answers("Error: Invalid nodes and/or groups in noderange: n1\n", "n1").refusal is None
+
+
+def test_an_error_of_the_whole_that_names_the_node_is_its_own() -> None:
+    """As rinstall's source reads it from nodeset."""
+    found = answers("Error: The n1 can not be resolved.\n", "n1", "n11")
+    assert not found.is_left_out("n1")
+    assert found.is_left_out("n11")
+
+
+def test_a_table_after_a_warning() -> None:
+    assert parsing.parse_table(printed('Warning: old\n#key,value\n"a","b"\n')) == [
+        {"key": "a", "value": "b"}
     ]
 
 

@@ -96,6 +96,12 @@ def test_what_no_repetition_mends_is_not_repeated(bench: Bench) -> None:
     assert bench.xcat.count("nodeset") == 1
 
 
+def test_a_task_of_any_length_is_set(bench: Bench) -> None:
+    task = f"runimage=http://mn/{'x' * 300}.tgz"
+    bench.provisioner().site.changes.set_next_boot("blade1", task)
+    assert bench.xcat.nodes["blade1"].currstate == task
+
+
 def test_controllers_that_are_silent_all_at_once_are_not_at_fault(bench: Bench) -> None:
     for name, node in bench.xcat.nodes.items():
         bench.provisioner(name=name).site.facts.definition()
@@ -175,6 +181,15 @@ def test_a_kickstart_image_takes_the_highest_minor_version_and_its_template(
     assert made.osimage["osvers"] == "rhels6.10"
     assert made.osimage["template"].endswith("/install/rh/rhel6.tmpl")
     assert made.osimage["pkgdir"].endswith("/install/rhels6.10/x86_64")
+
+
+def test_the_sites_own_template_goes_before_xcats(kickstart: Bench) -> None:
+    own = kickstart.xcat.root / "install/custom/install/rh/rhel6.tmpl"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    made = plan.make_plan(kickstart.provisioner(image="rhel6-base9-v0", **KICKSTART).site)
+    assert made is not None
+    assert made.osimage["template"] == str(own)
 
 
 def test_a_kickstart_image_is_installed_by_an_osimage_of_its_own(kickstart: Bench) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,14 +35,16 @@ class FakePartners:
         self.files = files
         self.spoil = 0
         self.copied: list[str] = []
+        self.commands: list[list[str]] = []
         self.stop_at_copy = False
 
     def run(
         self, command: Sequence[str], *, limit_seconds: float, cancellation: Cancellation
     ) -> Output:
+        self.commands.append(list(command))
         if command[0].endswith("scp"):
             return self._copy(*command[-2:])
-        address = command[-2].partition("@")[2]
+        address = command[-2]
         have = self.files.get(address)
         if have is None:
             return self._output("", "ssh: connect to host: Connection refused", 255)
@@ -55,7 +59,7 @@ class FakePartners:
         if self.stop_at_copy:
             Path(target).write_bytes(b"half")
             raise WorkerStopped("the request was deleted")
-        address = source.partition("@")[2].partition(":")[0]
+        address = source.partition(":")[0]
         self.copied.append(address)
         content = self.files[address][Path(source).name]
         if self.spoil:
@@ -139,3 +143,22 @@ def test_without_a_library_it_is_said(bench: Bench) -> None:
     bench.partners = []
     with pytest.raises(ImageNotFoundError, match="no management node shares"):
         retrieve(bench, FakePartners({}))
+
+
+def test_what_a_partners_row_says_is_never_an_option_of_a_program(bench: Bench) -> None:
+    bench.partners = [
+        replace(partner(1), user="-oProxyCommand=reboot", installpath="-delete"),
+        replace(partner(2), installpath="../../etc"),
+    ]
+    partners = FakePartners({"192.0.2.1": CONTENT, "192.0.2.2": CONTENT})
+
+    retrieve(bench, partners)
+
+    assert {command[0] for command in partners.commands} == {"/usr/bin/ssh", "/usr/bin/scp"}
+    for command in partners.commands:
+        given = command[: command.index("--")]
+        assert "reboot" not in " ".join(w for w in given if not w.startswith("User="))
+        assert command[command.index("--") + 1].startswith("192.0.2.")
+        if command[0] == "/usr/bin/ssh":
+            paths = [word for word in shlex.split(command[-1]) if "/" in word]
+            assert all(path.startswith("/install/") for path in paths)

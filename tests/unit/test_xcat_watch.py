@@ -52,6 +52,11 @@ def test_a_site_without_status_reports_is_judged_by_the_next_boot_and_the_guest(
     assert watch.look(before, [], 2, answers=True) is Phase.BOOTED
 
 
+def test_what_monitoring_calls_alive_may_be_the_installer(watch: Watch) -> None:
+    assert watch.look(sight("alive", nodestat="sshd"), [], 1) is not Phase.BOOTED
+    assert watch.look(sight("alive", "boot"), [], 2) is Phase.BOOTED
+
+
 def test_a_stateless_image_has_no_next_boot_from_disk(watch: Watch) -> None:
     netboot = "netboot rhels8-x86_64-a"
     assert watch.look(sight("netbooting", netboot), [], 1) is Phase.INSTALLING

@@ -11,6 +11,7 @@ from vcld.cli.output import console, print_json, say, table
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.provisioning.xcat.check import check_node, rehearse, site_warnings
+from vcld.provisioning.xcat.runner import Runner
 from vcld.provisioning.xcat.site import NodeSite
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
@@ -43,12 +44,14 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.action == "dry-run":
         return _dry_run(options, settings, database, host, catalog)
     known = database.run(lambda c: blades.find_blades(c, options.nodes))
-    found = [
-        check_node(_site(name, NO_IMAGE, settings, host, catalog), known.get(name))
-        for name in options.nodes
-    ]
+    found, runner = [], None
+    for name in options.nodes:
+        site = _site(name, NO_IMAGE, settings, host, catalog, runner)
+        runner = site.runner  # with its connection, where it has one
+        found.append(check_node(site, known.get(name)))
     problems = [problem for node in found for problem in node.problems]
-    warnings = site_warnings(_site(options.nodes[0], NO_IMAGE, settings, host, catalog))
+    warnings = site_warnings(site)
+    site.runner.close()
     if options.json:
         print_json({"nodes": found, "warnings": warnings})
     else:
@@ -71,7 +74,9 @@ def _dry_run(
     catalog: Catalog,
 ) -> int:
     wanted = database.run(lambda c: blades.find_image(c, options.image))
-    commands = rehearse(_site(options.node, wanted, settings, host, catalog))
+    site = _site(options.node, wanted, settings, host, catalog)
+    commands = rehearse(site)
+    site.runner.close()
     if options.json:
         print_json({"node": options.node, "image": options.image, "commands": commands})
         return ExitCode.DONE
@@ -81,7 +86,12 @@ def _dry_run(
 
 
 def _site(
-    node: str, wanted: WantedImage, settings: Settings, host: ManagementNode, catalog: Catalog
+    node: str,
+    wanted: WantedImage,
+    settings: Settings,
+    host: ManagementNode,
+    catalog: Catalog,
+    runner: Runner | None = None,
 ) -> NodeSite:
     def variables(name: str) -> str | None:
         # A person waits for the answer: not for xCAT's daemon to come back.
@@ -95,4 +105,5 @@ def _site(
         variables=variables,
         cancellation=Cancellation(),
         log=structlog.get_logger(),
+        runner=runner,
     )

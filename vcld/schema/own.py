@@ -99,25 +99,6 @@ class Notice(c.Base):
     name: Mapped[str] = mapped_column(c.varchar(64), primary_key=True)
 
 
-class Slot(c.Base):
-    """A place among those who may do something heavy at a time, or in the line for one.
-
-    It lives as long as the claim whose token it holds: whoever lost the claim, by death too,
-    has lost the place.
-    """
-
-    __tablename__ = "vcld_slot"
-    __table_args__ = (c.key("name", "name"), c.key("reservationid", "reservationid"))
-    #: Drawn in the order of asking.
-    ticket: Mapped[int] = mapped_column(c.integer(10), primary_key=True)
-    #: What is limited, such as ``xcat-load|HOST``.
-    name: Mapped[str] = mapped_column(c.varchar(128))
-    reservationid: Mapped[int] = mapped_column(c.mediumint(8))
-    #: As in the claim.
-    token: Mapped[int] = mapped_column(c.integer(10))
-    granted: Mapped[int] = mapped_column(c.tinyint(1), server_default="0")
-
-
 class HostKey(c.Base):
     """The SSH host key that a computer was loaded with."""
 
@@ -156,5 +137,5 @@ class Lease(c.Base):
 
 OWN_TABLES: tuple[Table, ...] = tuple(
     c.Base.metadata.tables[model.__tablename__]
-    for model in (Claim, Daemon, LoadDuration, Notice, Slot, HostKey, Lease)
+    for model in (Claim, Daemon, LoadDuration, Notice, HostKey, Lease)
 )

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from vcld import clock
-from vcld.schema.own import Lease
+from vcld.schema.own import Claim, Lease
 from vcld.schema.sqltime import after_utc_now, utc_now
 
 #: A holder that was not heard of for so long has lost its lease.
@@ -62,17 +62,20 @@ def advance(connection: Connection, name: str, token: int, *, limit: int) -> Pla
     """Take a slot if one is free and nobody more urgent waits for it; renews the row.
 
     Returns:
-        Where it stands; None when the row has expired: join again.
+        Where it stands; None when the row is gone because it expired: join again.
     """
-    connection.execute(sa.delete(Lease).where(Lease.name == name, Lease.expires_at < utc_now()))
     if not renew(connection, {name: token}):
         return None
-    rows = connection.execute(
-        sa.select(Lease.token, Lease.slot)
+    found = connection.execute(
+        sa.select(Lease.token, Lease.slot, (Lease.expires_at < utc_now()).label("is_gone"))
         .where(Lease.name == name)
         .order_by(Lease.urgency, Lease.since, Lease.token)
     ).all()
+    # Row by row: a search for what has expired would lock the whole line.
+    _remove_expired(connection, name, [row.token for row in found if row.is_gone])
+    rows = [row for row in found if not row.is_gone]
     held = {row.slot for row in rows if row.slot is not None}
+    free = sorted(set(range(limit)) - held)
     holders = frozenset(row.token for row in rows if row.slot is not None)
     own = next(row for row in rows if row.token == token)
     if own.slot is not None:
@@ -81,15 +84,26 @@ def advance(connection: Connection, name: str, token: int, *, limit: int) -> Pla
     before = waiting.index(token)
     if before >= limit - len(held):
         return Place(slot=None, before=before, holders=holders)
-    slot = min(set(range(limit)) - held)
+    # Not all the first: those who look at the same moment would be in each other's way.
+    slot = free[before]
     try:
-        with connection.begin_nested():
-            connection.execute(
-                sa.update(Lease).where(Lease.name == name, Lease.token == token).values(slot=slot)
-            )
-    except IntegrityError:  # somebody else was quicker
+        connection.execute(
+            sa.update(Lease).where(Lease.name == name, Lease.token == token).values(slot=slot)
+        )
+    # Somebody else was quicker. It undoes the one statement; a savepoint would do no more, and
+    # hide a deadlock, with which it is gone.
+    except IntegrityError:
         return Place(slot=None, before=before, holders=holders)
     return Place(slot=slot)
+
+
+def _remove_expired(connection: Connection, name: str, tokens: list[int]) -> None:
+    if tokens:
+        connection.execute(
+            sa.delete(Lease).where(
+                Lease.name == name, Lease.token.in_(tokens), Lease.expires_at < utc_now()
+            )
+        )
 
 
 def renew(connection: Connection, held: dict[str, int]) -> bool:
@@ -126,3 +140,15 @@ def is_named(connection: Connection, name: str) -> bool:
     """True when anybody has a row under a name."""
     found = sa.select(Lease.token).where(Lease.name == name, Lease.expires_at >= utc_now())
     return connection.execute(found.limit(1)).first() is not None
+
+
+def find_claim(connection: Connection, reservationid: int) -> int | None:
+    """The token of the claim that a worker holds on a reservation now; None: there is none."""
+    return connection.scalar(
+        sa.select(Claim.token).where(Claim.reservationid == reservationid, Claim.phase == "running")
+    )
+
+
+def is_claim(connection: Connection, reservationid: int, token: int) -> bool:
+    """True while the reservation is claimed by that token."""
+    return find_claim(connection, reservationid) == token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from vcld.provisioning.xcat.tries import Tries
 
 #: What xCAT says when no repetition can help.
 FINAL = ("Cannot find the OS image", "Unknown state", "Usage:", "Unknown option", "must be set")
+LONGEST_KIND = 150
 #: Commands that one worker runs for many nodes; ``COMMAND NODES ARGUMENT``.
 JOINT_COMMANDS = frozenset({"nodeset", "rsetboot", "rpower"})
 
@@ -86,7 +88,8 @@ class Changes:
             if problem is None:
                 return
             self._refuse_final(command, node, problem, answers)
-            tries.fail(f"{command} {arguments[-1]}", problem)
+            is_left_out = answers.is_left_out(node)
+            tries.fail(f"{command} {arguments[-1]}", problem, is_left_out=is_left_out)
 
     def _together(self, command: str, node: str, argument: str) -> Answers:
         """Run a command for all nodes whose workers want the same at this moment."""
@@ -96,6 +99,8 @@ class Changes:
             return {name: _pack(answers, name) for name in nodes}
 
         kind = "-".join((command, quote(argument, safe="")))
+        if len(kind) > LONGEST_KIND:  # it becomes the name of a file
+            kind = f"{command}-{hashlib.sha256(argument.encode()).hexdigest()}"
         shared = Shared(private_folder(self._folder), kind, ask, self._xcat.cancellation)
         try:
             found = shared.get(node)

@@ -6,6 +6,7 @@ Nothing here changes anything.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vcld.errors import ProvisioningError
 from vcld.provisioning.xcat import plan
@@ -68,6 +69,12 @@ def site_warnings(site: NodeSite) -> list[str]:
         warnings.append(
             "nodes do not report their status (site.nodestatus): the end of a load is seen only"
             " when the guest answers"
+        )
+    syslog = site.options.syslog
+    if syslog not in {"", "none", "journal"} and not Path(syslog).is_file():
+        warnings.append(
+            f"variable xcat|syslog: there is no file {syslog}, so DHCP requests of nodes are not"
+            " seen; write journal where there is none"
         )
     return warnings
 

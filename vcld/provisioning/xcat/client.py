@@ -43,16 +43,20 @@ class Xcat:
         """``lsdef -t node``: read with ``parsing.parse_definitions``. One try."""
         names = ",".join(nodes)
         arguments = ["-t", "node", "-o", names, "-i", ",".join(attributes), "-c"]
-        return self.ask_once("lsdef", arguments, nodes)
+        return self._not_refused("lsdef", self.ask_once("lsdef", arguments, nodes))
 
     def osimages(self, names: Sequence[str]) -> Answers:
         """``lsdef -t osimage``: read with ``parsing.parse_definitions``. One try."""
         arguments = ["-t", "osimage", "-o", ",".join(names), "-i", OSIMAGE_ATTRIBUTES, "-c"]
-        return self.ask_once("lsdef", arguments, names)
+        return self._not_refused("lsdef", self.ask_once("lsdef", arguments, names))
+
+    def powers(self, nodes: Sequence[str]) -> Answers:
+        """``rpower stat``: read with ``parsing.parse_power``. One try."""
+        return self.ask_known("rpower", nodes, ["stat"])
 
     def power_states(self, nodes: Sequence[str]) -> dict[str, PowerState | str]:
         """``rpower stat``: a state, or the error's text, for each node. One try."""
-        answers = self.ask_known("rpower", nodes, ["stat"])
+        answers = self.powers(nodes)
         return {node: parsing.parse_power(answers, node) for node in nodes}
 
     def node_states(self, nodes: Sequence[str]) -> dict[str, str]:
@@ -92,6 +96,17 @@ class Xcat:
         except ProvisioningError as err:
             self.log.warning("xCAT could not tidy up", command=command, reason=str(err))
 
+    @staticmethod
+    def _not_refused(command: str, answers: Answers) -> Answers:
+        """An answer without any data whose error is of the whole is none.
+
+        Raises:
+            XcatUnavailableError: it is; its words are in the message.
+        """
+        if not answers.lines and answers.refusal is not None:
+            raise XcatUnavailableError(f"xCAT refuses {command}: {answers.refusal}")
+        return answers
+
     def ask_known(self, command: str, nodes: Sequence[str], arguments: Sequence[str]) -> Answers:
         """One unknown node makes these commands refuse the whole range: ask without it."""
         answers = self.ask_once(command, [",".join(nodes), *arguments], nodes)
@@ -128,7 +143,8 @@ class Xcat:
         self.log.debug("xCAT command", command=output.command, code=output.code, seconds=seconds)
         if parsing.is_away(output):
             raise XcatUnavailableError(
-                "xCAT's daemon does not answer: see 'systemctl status xcatd' on the management node"
+                "xCAT's daemon does not answer: see 'systemctl status xcatd' on"
+                f" {self._runner.where}"
             )
         return output
 

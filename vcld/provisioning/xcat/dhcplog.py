@@ -17,6 +17,9 @@ from vcld.waiting import Cancellation
 #: Where syslog daemons put the messages.
 PLACES = ("/var/log/messages", "/var/log/syslog")
 READ_LIMIT_BYTES = 4 << 20
+#: Where a machine's journal daemon listens.
+JOURNAL = Path("/run/systemd/journal")
+ASK_SECONDS = 20.0
 
 
 class DhcpLog(Protocol):
@@ -61,28 +64,33 @@ class FileLog:
 
 
 class JournalLog:
-    """The systemd journal. Not tested against a real one: there is none where the tests run."""
+    """The systemd journal of the machine on which xCAT's commands run (journalctl(1))."""
 
     def __init__(self, runner: Runner, mac: str, cancellation: Cancellation) -> None:
         self._runner, self._mac, self._cancellation = runner, mac.lower(), cancellation
+        # Its end, whoever wrote there: the DHCP server may have said nothing yet.
         self._cursor = self._ask("-n", "0")[1]
 
     def news(self) -> list[str]:
         """See ``DhcpLog``."""
+        after = [f"--after-cursor={self._cursor}"] if self._cursor else []
         try:
-            lines, self._cursor = self._ask(f"--after-cursor={self._cursor}")
+            # Of all sources: with a filter journalctl leaves out the first entry that passes it.
+            lines, cursor = self._ask(*after)
         except ProvisioningError:
             return []
+        self._cursor = cursor or self._cursor
         return kinds(lines, self._mac)
 
     def _ask(self, *arguments: str) -> tuple[list[str], str]:
-        command = ["/usr/bin/journalctl", "-q", "-t", "dhcpd", "-o", "cat", "--show-cursor"]
+        """Messages, and the cursor of the last one, or else that which was given."""
+        command = ["/usr/bin/journalctl", "-q", "-o", "cat", "--show-cursor", *arguments]
         output = self._runner.run(
-            [*command, *arguments], limit_seconds=20.0, cancellation=self._cancellation
+            command, limit_seconds=ASK_SECONDS, cancellation=self._cancellation
         )
         lines, mark = output.out.splitlines(), "-- cursor: "
         cursor = next((line[len(mark) :] for line in lines if line.startswith(mark)), "")
-        return lines, cursor or getattr(self, "_cursor", "")
+        return lines, cursor
 
 
 def kinds(lines: list[str], mac: str) -> list[str]:
@@ -96,14 +104,18 @@ def kinds(lines: list[str], mac: str) -> list[str]:
 
 
 def open_log(setting: str, mac: str, runner: Runner, cancellation: Cancellation) -> DhcpLog:
-    """The site's choice, or what this machine has."""
+    """The site's choice: a file of this machine, ``journal`` or ``none``.
+
+    Without one: a file that syslog daemons write, or the journal. Where xCAT's commands run on
+    another machine its journal is read.
+    """
+    places = (setting,) if setting else PLACES * runner.is_local
     try:
-        if setting == "journal":
-            return JournalLog(runner, mac, cancellation)
-        places = (setting,) if setting else PLACES
         path = next((p for p in map(Path, places) if p.is_file()), None)
-        if path is not None and setting != "none":
+        if path is not None:
             return FileLog(path, mac)
+        if setting == "journal" or (not setting and (not runner.is_local or JOURNAL.is_dir())):
+            return JournalLog(runner, mac, cancellation)
     except (OSError, ProvisioningError):
         return NoLog()
     return NoLog()

@@ -111,7 +111,7 @@ class NodeFacts:
             found = self._patiently(ask) or {"problem": "rpower says nothing of it"}
             if "power" in found:
                 return PowerState(found["power"])
-            tries.fail("rpower stat", found["problem"])
+            tries.fail("rpower stat", found["problem"], is_left_out=found.get("is_left_out", False))
             since = clock.monotonic()
 
     def _patiently(self, ask: Any) -> Any:
@@ -131,8 +131,12 @@ class NodeFacts:
         return found | {name: {} for name in answers.unknown}
 
     def _ask_power(self, nodes: Sequence[str]) -> Mapping[str, Answer]:
-        states = self._xcat.power_states(nodes)
-        return {
-            node: {"problem": state} if isinstance(state, str) else {"power": state.value}
-            for node, state in states.items()
-        }
+        answers = self._xcat.powers(nodes)
+        found: dict[str, Answer] = {}
+        for node in nodes:
+            state = parsing.parse_power(answers, node)
+            if isinstance(state, PowerState):
+                found[node] = {"power": state.value}
+            else:
+                found[node] = {"problem": state, "is_left_out": answers.is_left_out(node)}
+        return found

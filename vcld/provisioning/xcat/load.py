@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from vcld import clock
 from vcld.errors import ImageNotFoundError
 from vcld.guest.interface import Guest
+from vcld.provisioning.leasing import Turn
 from vcld.provisioning.xcat import dhcplog, plan, power
 from vcld.provisioning.xcat.failures import (
     InstallStuckError,
@@ -16,14 +17,14 @@ from vcld.provisioning.xcat.failures import (
     XcatRefusedError,
     XcatUnavailableError,
 )
-from vcld.provisioning.xcat.places import place
 from vcld.provisioning.xcat.plan import Plan
 from vcld.provisioning.xcat.site import XcatSite
 from vcld.provisioning.xcat.watch import Phase, Sight, Watch, limits_for
 
 ATTEMPTS = 2
-#: Controllers whose next boot device xCAT can choose (rsetboot(1)).
-SETBOOT_METHODS = frozenset({"ipmi", "openbmc", "blade"})
+#: Controllers (``mgt``) that rsetboot(1) is for, as xCAT's own ``rinstall`` has it. Others, a
+#: BladeCenter's among them, refuse it: their nodes start from the network by ``rbootseq``.
+SETBOOT_METHODS = frozenset({"ipmi", "openbmc"})
 #: A cluster's parent must hear of us; the load log's row is also a sign of life.
 TELL_SECONDS = 300.0
 #: Row of the load log at the entry of each phase: the ``blade`` flow.
@@ -58,16 +59,13 @@ class Load:
         check_definition(site.node, definition)
         plan.apply_definition(site, made, definition)
         host = site.reservation.managementnode.hostname
+        limit = site.options.throttle
+        # Nobody stops an installation because its worker was held up for a moment.
+        turn = Turn(limit=limit, wait_seconds=site.options.throttle_wait, is_vital=False)
+        what = f"a place among the {limit} loads of {host}"
         with (
-            place(
-                site.tools,
-                site.reservation,
-                f"xcat-load|{host}",
-                site.options.throttle,
-                wait_seconds=site.options.throttle_wait,
-                what=f"loads by {host}",
-            ) as is_held,
-            self._boot_from_disk_after_failure(is_held),
+            site.leases.take(f"xcat-load:{host}", what, turn),
+            self._boot_from_disk_after_failure(),
         ):
             site.changes.set_next_boot(site.node, made.action)
             self._attempts(made, definition)
@@ -119,7 +117,7 @@ class Load:
                 is_up = sight.currstate == "boot" and sight.status not in {"booted", "failed"}
                 answers = is_up and self._guest.is_responding()
                 phase = watch.look(sight, log.news(), now, answers=answers)
-                self._pass(phase, made)
+                self._pass(phase, made, is_heard=watch.is_heard)
                 if phase is Phase.BOOTED:
                     return
                 if now - self._told_at > TELL_SECONDS:
@@ -163,10 +161,11 @@ class Load:
             nodestat=nodestat,
         )
 
-    def _pass(self, phase: Phase, made: Plan) -> None:
+    def _pass(self, phase: Phase, made: Plan, *, is_heard: bool) -> None:
         """Write the rows of the phases up to this one that were not written yet."""
+        certain = CERTAIN | ({Phase.DHCP} if is_heard else set())
         for step in Phase:
-            if self._told < step <= phase and (step in CERTAIN or step is phase):
+            if self._told < step <= phase and (step in certain or step is phase):
                 name, text = ROWS[step]
                 self._tell(name, text.format(node=self._site.node, image=made.image))
         self._told = max(self._told, phase)
@@ -176,7 +175,7 @@ class Load:
         self._site.tools.progress(name, text)
 
     @contextlib.contextmanager
-    def _boot_from_disk_after_failure(self, is_held: Callable[[], bool]) -> Iterator[None]:
+    def _boot_from_disk_after_failure(self) -> Iterator[None]:
         """A node whose load failed must not install itself at its next start.
 
         One that is no longer ours is left alone: somebody else may be loading it.
@@ -184,7 +183,7 @@ class Load:
         try:
             yield
         except BaseException:
-            if is_held():
+            if self._site.leases.is_claimed():
                 self._site.xcat.tidy_up("nodeset", self._site.node, "boot")
             raise
 

@@ -46,6 +46,8 @@ class Options:
     capture_poll: float = 30.0
     capture_no_progress: float = 1200.0
     capture_limit: float = 6 * 3600.0
+    #: Machines on which xCAT's commands run, by SSH, the first that answers; not set: this one.
+    servicenode: str = ""
     root: str = field(default=DEFAULT_ROOT)
 
     @classmethod

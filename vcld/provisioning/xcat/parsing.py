@@ -9,6 +9,7 @@ pages that each parser names.
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,17 +21,24 @@ _NODE = r"(?P<node>[A-Za-z0-9][\w.-]*)"
 _NODE_ERROR = re.compile(
     rf"^{_NODE}: (?:\[[^\]]*\]: ?)?(?:Error|ERROR)\s*:\s*(?P<text>.*)$", re.ASCII
 )
-_NODE_LINE = re.compile(rf"^{_NODE}: ?(?P<text>.*)$", re.ASCII)
+#: nodestat(1) shows columns, ``node1   sshd``, where the client prints ``node1: sshd``.
+_NODE_LINE = re.compile(rf"^{_NODE}(?:: ?|[ \t]{{2,}})(?P<text>.*)$", re.ASCII)
+#: Of a service node that xcatd could not pass a command to; other nodes have their answers.
+#: xCAT's issues 3233 and 3235 show it as ``Error: Unable …``, pull request 6452 without that.
+_UNDISPATCHED = re.compile(
+    r"(?:Unable to dispatch (?:hierarchical sub-)?command to"
+    r"|Failed to dispatch command to any of) .*"
+)
 _GENERAL = re.compile(r"^(?:\[[^\]]*\]: ?)?(?:Error|ERROR)\s*:\s*(?P<text>.*)$")
 _CHANGED = re.compile(r"^[1-9]\d* object definitions? ha(?:ve|s) been created or modified")
 _PREFIX = re.compile(r"^(?:(?:\[[^\]]*\]|Error|ERROR)\s*:\s*)+")
 _UNKNOWN_RANGE = re.compile(r"Invalid nodes and/or groups in noderange:\s*(?P<names>.+)$")
 _UNKNOWN_OBJECT = re.compile(r"Could not find an object named '(?P<name>[^']*)' of type")
-#: What the client says when xcatd is away, or goes away while it works.
-_AWAY = (
-    "Unable to open socket connection to xcatd",
-    "Connection failure:",
-    "communication with the xCAT server seems to have been ended prematurely",
+#: What the client says when xcatd is away, or goes away while it works. It begins the line: of
+#: a service node that is away, xcatd itself reports a ``Connection failure:``.
+_AWAY = re.compile(
+    r"Unable to open socket connection to xcatd|Connection failure:"
+    r"|(?:ERROR/WARNING: )?communication with the xCAT server seems to have been ended prematurely"
 )
 #: Gateways of controllers answer so when the controller behind them does not.
 _TIMEOUT = re.compile(
@@ -58,10 +66,22 @@ class Answers:
         lines = self.lines.get(node)
         return lines[-1] if lines else None
 
+    @property
+    def refusal(self) -> str | None:
+        """What keeps xCAT from answering at all, apart from names that it does not know."""
+        return next((text for text in self.general if not _unknown_names(text)), None)
+
+    def is_left_out(self, node: str) -> bool:
+        """True when xCAT says why there is nothing about the node, and does not name it."""
+        if node in self.lines or node in self.errors:
+            return False
+        own = re.compile(rf"(?<![\w.-]){re.escape(node)}(?![\w-])")
+        return bool(self.general) and not any(own.search(text) for text in self.general)
+
 
 def is_away(output: Output) -> bool:
     """True when xcatd did not take the command, or ended while it ran."""
-    return any(mark in line for line in output.lines for mark in _AWAY)
+    return any(_AWAY.match(line) for line in output.lines)
 
 
 def is_timeout(text: str) -> bool:
@@ -77,6 +97,10 @@ def parse_answers(output: Output, nodes: Iterable[str]) -> Answers:
     general: list[str] = []
     unknown: set[str] = set()
     for line in output.lines:
+        undispatched = _UNDISPATCHED.search(line)
+        if undispatched is not None:
+            general.append(undispatched[0])
+            continue
         error = _NODE_ERROR.match(line)
         if error is not None and error["node"] in asked:
             errors.setdefault(error["node"], _plain(error["text"]))
@@ -121,7 +145,7 @@ def parse_power(answers: Answers, node: str) -> PowerState | str:
     if node in answers.errors:
         return answers.errors[node]
     if text is None:
-        return f"rpower says nothing of {node}"
+        return answers.refusal or f"rpower says nothing of {node}"
     word = text.split()[0].lower() if text.split() else ""
     known = {"on": PowerState.ON, "off": PowerState.OFF, "suspend": PowerState.SUSPENDED}
     return known.get(word, text or "an empty answer")
@@ -173,9 +197,12 @@ def parse_definitions(answers: Answers) -> dict[str, dict[str, str]]:
 
 
 def parse_table(output: Output) -> list[dict[str, str]]:
-    """Rows of ``tabdump TABLE``: CSV whose first line is the header with a ``#`` before it."""
-    lines = output.out.splitlines()
-    if not lines or not lines[0].startswith("#"):
+    """Rows of ``tabdump TABLE``.
+
+    tabdump(8): CSV whose first line is the header with a ``#`` before it.
+    """
+    lines = list(itertools.dropwhile(lambda line: line[:1] != "#", output.out.splitlines()))
+    if not lines:
         return []
     names = lines[0][1:].split(",")
     return [dict(zip(names, row, strict=False)) for row in csv.reader(lines[1:]) if row]

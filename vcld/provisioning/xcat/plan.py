@@ -58,7 +58,7 @@ def make_plan(site: NodeSite, image: str | None = None) -> Plan | None:
     if template is None:
         raise ImageNotFoundError(
             f"there is no kickstart template for {name}: put {name}.tmpl, or default.tmpl, into"
-            f" {site.options.root}/share/xcat/install"
+            f" the folder of its system below {site.repository.install}/custom/install"
         )
     osimage = {
         "profile": name, "imagetype": "linux", "provmethod": "install", "osname": "Linux",

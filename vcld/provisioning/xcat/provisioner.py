@@ -72,6 +72,10 @@ class XcatProvisioner(Provisioner):
         with contextlib.suppress(NodeUndefinedError):
             self.power(PowerAction.OFF)
 
+    def close(self) -> None:
+        """End the connection to a service node."""
+        self.site.runner.close()
+
     def placement(self) -> Placement:
         """A blade is where it is."""
         return Placement(deploy_id=self.site.node, transfer="install")

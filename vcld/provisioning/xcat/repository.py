@@ -22,7 +22,8 @@ class Repository:
     """Images of one management node, as an image's row says where to look."""
 
     def __init__(self, installpath: str, image: WantedImage, xcat_root: str) -> None:
-        self._install = Path(installpath or "/install")
+        #: The root of images, installation trees and the site's own templates.
+        self.install = Path(installpath or "/install")
         self._image = image
         self._root = Path(xcat_root)
 
@@ -43,7 +44,7 @@ class Repository:
         if source.startswith("/"):
             return [Path(source)]
         names = dict.fromkeys((source if source.startswith("image") else "image", "images"))
-        found = [self._install / name / arch for name in names for arch in self.architectures]
+        found = [self.install / name / arch for name in names for arch in self.architectures]
         return sorted(found, key=lambda path: not path.is_dir())
 
     def files(self, name: str) -> list[Path]:
@@ -86,7 +87,7 @@ class Repository:
         """
         for arch in self.architectures:
             for name in self._tree_names():
-                path = self._install / name / arch
+                path = self.install / name / arch
                 if path.is_dir():
                     return path
         return None
@@ -99,12 +100,17 @@ class Repository:
         for prefix in ("rh", "esx"):
             if short.startswith(prefix):
                 short = prefix
-        folder = self._root / "share/xcat/install" / short
         check_name(name)
+        # The site's own before those that come with xCAT, as xCAT itself looks for them.
+        folders = (
+            self.install / "custom/install" / short,
+            self._root / "share/xcat/install" / short,
+        )
         for stem in (name, self._image.os_name, self._image.os_type, "default"):
-            path = folder / f"{stem}.tmpl"
-            if "/" not in stem and path.is_file():
-                return path
+            paths = (folder / f"{stem}.tmpl" for folder in folders if "/" not in stem)
+            found = next((path for path in paths if path.is_file()), None)
+            if found is not None:
+                return found
         return None
 
     def _tree_names(self) -> list[str]:
@@ -115,7 +121,7 @@ class Repository:
         if found is None:
             return [self._image.os_name]
         pattern = re.compile(rf"{found[1]}s?{found[2]}(?:\.(\d+))?")
-        names = [path.name for path in self._install.glob(f"{found[1]}*")]
+        names = [path.name for path in self.install.glob(f"{found[1]}*")]
         versions = [(int(m[1] or -1), name) for name in names if (m := pattern.fullmatch(name))]
         return [name for _, name in sorted(versions, reverse=True)]
 

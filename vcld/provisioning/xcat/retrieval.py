@@ -1,7 +1,9 @@
 """Fetching an image from a partner management node (provisioning specification, §7).
 
-By the OpenSSH programs, with the library's own key. Every file is copied under another name,
-compared by its SHA-256 sum, and renamed; until all are there the image counts as partial.
+By the OpenSSH programs, with the library's own key: they copy twice as fast as SFTP in Python
+(docs/xcat.md). Every file is copied under another name, compared by its SHA-256 sum, and
+renamed; until all are there the image counts as partial. What a partner's row in the database
+says reaches the programs as data: never as an option, never unquoted.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from vcld.errors import (
     ProvisioningError,
     RemoteError,
 )
-from vcld.provisioning.xcat.places import place
+from vcld.provisioning.leasing import Turn
 from vcld.provisioning.xcat.repository import check_name
 from vcld.provisioning.xcat.runner import LocalRunner, Output
 from vcld.provisioning.xcat.site import XcatSite
@@ -36,6 +38,7 @@ CONNECT_SECONDS = 15
 COPY_ATTEMPTS = 2
 #: OpenSSH's exit code for its own failures.
 SSH_FAILED = 255
+CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +72,9 @@ class Retrieval:
             FatalProvisioningError: it does not fit, or what came is not what was sent.
         """
         site, tools = self._site, self._site.tools
-        with place(
-            tools,
-            site.reservation,
-            f"retrieve|{self._image}|{self._node.id}",
-            1,
-            wait_seconds=WAIT_SECONDS,
-            what=f"fetching {self._image}",
-        ):
+        turn = Turn(wait_seconds=WAIT_SECONDS)
+        what = f"a turn at fetching {self._image}"
+        with site.leases.take(f"retrieve:{self._image}:{self._node.id}", what, turn):
             if site.repository.files(self._image):
                 return  # somebody has fetched it meanwhile
             partners = tools.run(find_partners, self._node.id)
@@ -107,6 +105,7 @@ class Retrieval:
         folders = [
             f"{root}/{name}/{arch}"
             for root in roots
+            if root.startswith("/")
             for name in ("image", "images")
             for arch in self._site.repository.architectures
         ]
@@ -143,6 +142,7 @@ class Retrieval:
                 for path in offer.sizes:
                     name = PurePosixPath(path).name
                     self._copy(offer.partner, path, Path(f"{prefix}{name}"), sums[path])
+                self._site.leases.confirm()  # nobody else has begun it anew
                 for path in offer.sizes:
                     name = PurePosixPath(path).name
                     Path(f"{prefix}{name}").replace(folder / name)
@@ -178,19 +178,20 @@ class Retrieval:
         return sums
 
     def _copy(self, partner: Partner, path: str, target: Path, digest: str) -> None:
-        source = f"{partner.user}@{partner.address}:{path}"
         for attempt in range(1, COPY_ATTEMPTS + 1):
             self._site.tools.progress(
                 "copyfrompartnerMN", f"copying {target.name.rpartition('.')[2]} of {self._image}"
                 f" from {partner.hostname}",
             )  # fmt: skip
-            command = ["/usr/bin/scp", "-q", *self._options(partner, "-P"), source, str(target)]
+            source = f"{partner.address}:{path}"
+            options = self._options(partner, "-P")
+            command = ["/usr/bin/scp", "-q", *options, "--", source, str(target)]
             output = self._runner.run(
                 command,
                 limit_seconds=COPY_SECONDS,
                 cancellation=self._site.tools.cancellation,
             )
-            if output.code == 0 and _sum(target) == digest:
+            if output.code == 0 and self._sum(target) == digest:
                 target.chmod(0o644)
                 _force_to_disk(target)
                 return
@@ -202,12 +203,25 @@ class Retrieval:
             blame=Blame.MANAGEMENT_NODE,
         )
 
+    def _sum(self, path: Path) -> str:
+        """SHA-256 of a file; empty when there is none. Renews the lease meanwhile."""
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as data:
+                while chunk := data.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    self._site.tools.cancellation.wait(0.0)
+        except OSError:
+            return ""
+        return digest.hexdigest()
+
     def _ssh(
         self, partner: Partner, command: list[str], limit_seconds: float, good: set[int]
     ) -> Output:
         target = f"{partner.user}@{partner.address}"
         # The other side's shell reads the command as text.
-        full = ["/usr/bin/ssh", *self._options(partner, "-p"), target, shlex.join(command)]
+        options = self._options(partner, "-p")
+        full = ["/usr/bin/ssh", *options, "--", partner.address, shlex.join(command)]
         output = self._runner.run(
             full, limit_seconds=limit_seconds, cancellation=self._site.tools.cancellation
         )
@@ -226,6 +240,8 @@ class Retrieval:
 
     def _options(self, partner: Partner, port_option: str) -> list[str]:
         settings = {
+            # As an option of its own: before an @ it could be read as part of a path.
+            "User": partner.user,
             "BatchMode": "yes",
             "ConnectTimeout": str(CONNECT_SECONDS),
             "ServerAliveInterval": "15",
@@ -236,14 +252,6 @@ class Retrieval:
         }
         options = [word for item in settings.items() for word in ("-o", "=".join(item))]
         return [*options, "-i", self._key, port_option, str(partner.port)]
-
-
-def _sum(path: Path) -> str:
-    try:
-        with path.open("rb") as data:
-            return hashlib.file_digest(data, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def _force_to_disk(path: Path) -> None:

@@ -25,6 +25,8 @@ OUTPUT_LIMIT_BYTES = 8 << 20
 #: How long output may still come from children of a command that has ended.
 LINGER_SECONDS = 0.5
 CHUNK_BYTES = 1 << 16
+#: Between the signals that ask a command to end and that end it.
+ASKED_SECONDS = 1.0
 
 
 class CommandStuckError(ProvisioningError):
@@ -53,6 +55,14 @@ class Output:
 class Runner(Protocol):
     """Where xCAT's commands run: on this machine, or on a service node."""
 
+    @property
+    def is_local(self) -> bool:
+        """True on this machine."""
+
+    @property
+    def where(self) -> str:
+        """The machine, for messages."""
+
     def run(
         self, command: Sequence[str], *, limit_seconds: float, cancellation: Cancellation
     ) -> Output:
@@ -64,9 +74,15 @@ class Runner(Protocol):
             WorkerStopped: the worker was told to stop; the command was ended.
         """
 
+    def close(self) -> None:
+        """Let go of what is held between commands; they can go on."""
+
 
 class LocalRunner:
     """Runs commands on this machine, in a process group of their own."""
+
+    is_local = True
+    where = "this management node"
 
     def __init__(self, root: str, environ: Mapping[str, str] | None = None) -> None:
         self._environ = {**(os.environ if environ is None else environ), "LC_ALL": "C"}
@@ -83,6 +99,9 @@ class LocalRunner:
             finally:
                 _end(process)
         return Output(command=text, code=process.returncode, out=out, err=err)
+
+    def close(self) -> None:
+        """See ``Runner``."""
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         try:
@@ -154,7 +173,24 @@ def _read(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the group: whatever the command started goes with it."""
+    """End the group: whatever the command started goes with it.
+
+    One that still runs is asked first: xCAT's client then tells its daemon to stop the work
+    (``submit_request`` in Client.pm), which would go on otherwise.
+    """
+    # It is not reaped before its group is killed: until then nobody else can get its number.
     with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            os.killpg(process.pid, signals.SIGTERM)
+            _await_end(process.pid, ASKED_SECONDS)
         os.killpg(process.pid, signals.SIGKILL)
     process.wait()
+
+
+def _await_end(pid: int, limit_seconds: float) -> None:
+    """Wait although the worker must stop: the limit is short."""
+    ended = os.pidfd_open(pid)
+    try:
+        Cancellation().wait(limit_seconds, ended)
+    finally:
+        os.close(ended)

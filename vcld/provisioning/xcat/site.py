@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vcld.config import Settings
-from vcld.errors import StoreError
+from vcld.errors import ConfigError, StoreError
 from vcld.guest.interface import Tools
+from vcld.provisioning.leasing import Leases, Renewing
 from vcld.provisioning.xcat.changes import Changes
 from vcld.provisioning.xcat.client import Xcat
 from vcld.provisioning.xcat.facts import NodeFacts
 from vcld.provisioning.xcat.options import Options
 from vcld.provisioning.xcat.repository import Repository
 from vcld.provisioning.xcat.runner import LocalRunner, Runner
+from vcld.provisioning.xcat.servicenode import SshRunner, parse_servers
 from vcld.provisioning.xcat.tries import WITNESSES
 from vcld.snapshot import ManagementNode, Reservation
 from vcld.store import blades
@@ -39,13 +42,15 @@ class NodeSite:
         variables: Callable[[str], str | None],
         cancellation: Cancellation,
         log: Any,
+        runner: Runner | None = None,
     ) -> None:
+        """``runner``: that of another node's, to be shared."""
         self.node = node
         self.wanted = wanted
         self._folder = shared_folder(settings)
         self._log = log
         self.options = Options.read(variables, host.hostname)
-        self.runner: Runner = make_runner(self.options)
+        self.runner = runner or make_runner(self.options, host, settings, log)
         self.xcat = Xcat(self.runner, self.options, cancellation, log)
         self.repository = Repository(host.installpath, wanted, self.options.root)
 
@@ -68,6 +73,9 @@ class XcatSite(NodeSite):
     """The same for a reservation."""
 
     def __init__(self, reservation: Reservation, tools: Tools) -> None:
+        leases = Leases(reservation, tools)
+        # Whatever waits for xCAT, or for a node, renews the leases that are held meanwhile.
+        tools = replace(tools, cancellation=Renewing(tools.cancellation, leases.tick))
         super().__init__(
             reservation.computer.node_name,
             wanted_image(reservation),
@@ -79,6 +87,7 @@ class XcatSite(NodeSite):
         )
         self.reservation = reservation
         self.tools = tools
+        self.leases = leases
 
     def others(self) -> Sequence[str]:
         module = self.reservation.computer.provisioning_module
@@ -104,12 +113,30 @@ def wanted_image(reservation: Reservation) -> WantedImage:
     )
 
 
-def make_runner(options: Options) -> Runner:
-    """Where the site's xCAT commands run: on this machine.
+def make_runner(options: Options, host: ManagementNode, settings: Settings, log: Any) -> Runner:
+    """Where the site's xCAT commands run: on this machine, or where the site says.
 
-    A runner for commands on a service node, over SSH, has the same interface and goes here.
+    One machine for all nodes, as with xCAT's own variable XCATHOST: xCAT passes on by itself
+    what the service node of a node must do (its attribute ``servicenode``, node(7)).
+
+    Raises:
+        ConfigError: the variable cannot be read, or there is no key to log in with.
     """
-    return LocalRunner(options.root)
+    servers = parse_servers(options.servicenode, host.keys)
+    if not servers:
+        return LocalRunner(options.root)
+    if not host.keys:
+        raise ConfigError(
+            f"variable xcat|servicenode is set, but {host.hostname} has no private key to log in"
+            " with: fill in its managementnode.keys"
+        )
+    return SshRunner(
+        servers,
+        options.root,
+        Path(f"{host.keys[0]}.known_hosts"),
+        connect_seconds=settings.ssh_connect_timeout_seconds,
+        log=log,
+    )
 
 
 def shared_folder(settings: Settings) -> Path:

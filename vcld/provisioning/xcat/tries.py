@@ -29,16 +29,19 @@ class Tries:
         self._timeouts = self._errors = 0
         self._is_spared = False
 
-    def fail(self, command: str, problem: str) -> None:
+    def fail(self, command: str, problem: str, *, is_left_out: bool = False) -> None:
         """Note a failure, and wait before the next try.
+
+        ``is_left_out``: xCAT did not get as far as the node, so the node is not at fault.
 
         Raises:
             BmcUnreachableError: the controller did not answer ``timeout_error_limit`` times.
-            XcatUnavailableError: nor did those of other nodes.
+            XcatUnavailableError: nor did those of other nodes; or the node was left out
+                ``rpower_error_limit`` times.
             XcatRefusedError: another error came ``rpower_error_limit`` times.
         """
         options = self._xcat.options
-        if parsing.is_timeout(problem):
+        if parsing.is_timeout(problem) and not is_left_out:
             self._timeouts += 1
         else:
             self._errors += 1
@@ -49,9 +52,8 @@ class Tries:
         if self._timeouts >= options.timeout_error_limit:
             self._judge_silence(f"{command} timed out {self._timeouts} times")
         if self._errors >= options.rpower_error_limit:
-            raise XcatRefusedError(
-                f"{command} of {self._node} failed {self._errors} times: {problem}"
-            )
+            msg = f"{command} of {self._node} failed {self._errors} times: {problem}"
+            raise XcatUnavailableError(msg) if is_left_out else XcatRefusedError(msg)
         # At random, so that a cluster's blades do not come upon the chassis all together.
         longest = options.retry_pause * (self._errors + self._timeouts)
         self._xcat.cancellation.wait(random.uniform(longest / 4, longest))

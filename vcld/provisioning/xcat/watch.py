@@ -13,7 +13,6 @@ from vcld.provisioning.xcat.failures import (
 
 #: ``nodelist.status`` of a node that has begun to start into its image (nodelist(5)).
 MOVING = frozenset({"installing", "netbooting", "booting", "postbooting", "configuring"})
-BOOTED = frozenset({"booted", "alive"})
 MINUTE = 60
 
 
@@ -67,6 +66,8 @@ class Watch:
     began: float
     phase: Phase = Phase.POWERED
     last: Sight | None = None
+    #: The DHCP server heard of it.
+    is_heard: bool = False
     moved: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +83,7 @@ class Watch:
         if sight != (self.last or self.before) or dhcp:
             self.moved = now
         self.last = sight
+        self.is_heard = self.is_heard or bool(dhcp)
         if self._is_news(sight) and sight.status == "failed":
             raise ImageBrokenError(f"the installation failed on {self.node}: {sight}")
         self.phase = max(self.phase, self._phase(sight, dhcp, answers=answers))
@@ -99,7 +101,8 @@ class Watch:
 
     def _phase(self, sight: Sight, dhcp: list[str], *, answers: bool) -> Phase:
         status = sight.status if self._is_news(sight) else ""
-        if status in BOOTED:
+        # What monitoring calls alive may be the installer.
+        if status == "booted" or (status == "alive" and not sight.currstate.startswith("install")):
             return Phase.BOOTED
         if sight.currstate == "boot":
             # The installer is at its end. Where the node does not report, its guest must answer.
