@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import Engine
 
+from tests import esxi_fixtures
 from tests.daemon import Daemon
-from tests.esxi_site import FIRST, EsxiSite, daemon_keys, make_site
+from tests.esxi_site import FIRST, EsxiSite, daemon_keys
 
-
-@pytest.fixture(params=["esx", "vc"])
-def site(request: pytest.FixtureRequest, database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
-    made = make_site(database, tmp_path, request.param)
-    yield made
-    made.stop()
+mode, hosts, site = esxi_fixtures.each_mode, esxi_fixtures.hosts, esxi_fixtures.site
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import Engine
 
-from tests.daemon import Daemon, Daemons, daemons_for, eventually
-from tests.esxi_site import CAPTURED, FIRST, EsxiSite, daemon_keys, make_site
+from tests import esxi_fixtures
+from tests.daemon import Daemon, eventually
+from tests.esxi_site import CAPTURED, FIRST, EsxiSite
 from tests.site import NEW_REVISION, REVISION
 
 #: Calls of a first load, and of a load that replaces a VM.
@@ -26,22 +24,8 @@ RELOAD_CALLS = ("PowerOffVM_Task", "UnregisterVM", "DeleteDatastoreFile_Task")
 CAPTURE_CALLS = ("CopyVirtualDisk_Task", "PUT /folder", "MoveDatastoreFile_Task")
 
 
-@pytest.fixture(params=["esx", "vc"])
-def site(request: pytest.FixtureRequest, database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
-    made = make_site(database, tmp_path, request.param)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
-    with daemons_for(site, database_url) as started:
-        yield started
-
-
-@pytest.fixture
-def daemon(site: EsxiSite, daemons: Daemons) -> Daemon:
-    return daemons.start(**daemon_keys(site))
+mode, hosts = esxi_fixtures.each_mode, esxi_fixtures.hosts
+site, daemon = esxi_fixtures.site, esxi_fixtures.daemon
 
 
 def kill_at(site: EsxiSite, daemon: Daemon, method: str) -> None:

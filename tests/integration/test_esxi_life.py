@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from sqlalchemy.engine import Engine
-
-from tests.daemon import Daemon, Daemons, daemons_for, eventually
-from tests.esxi_site import CAPTURED, FIRST, MODES, SECOND, EsxiSite, daemon_keys, make_site
+from tests import esxi_fixtures
+from tests.daemon import Daemon, eventually
+from tests.esxi_site import CAPTURED, FIRST, SECOND, EsxiSite
 from tests.site import ADDRESS, IMAGE, NEW_REVISION, OTHER_IMAGE, OTHER_REVISION, REVISION
 
-
-@pytest.fixture(params=MODES)
-def site(request: pytest.FixtureRequest, database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
-    made = make_site(database, tmp_path, request.param)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
-    with daemons_for(site, database_url) as started:
-        yield started
-
-
-@pytest.fixture
-def daemon(site: EsxiSite, daemons: Daemons) -> Daemon:
-    return daemons.start(**daemon_keys(site))
+mode, hosts = esxi_fixtures.each_mode, esxi_fixtures.hosts
+site, daemon = esxi_fixtures.site, esxi_fixtures.daemon
 
 
 def test_user_gets_a_vm_uses_it_and_it_is_loaded_anew(site: EsxiSite, daemon: Daemon) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy.engine import Engine
 
-from tests.daemon import Daemon, Daemons, daemons_for, eventually
-from tests.esxi_site import FIRST, SECOND, EsxiSite, daemon_keys, make_site
+from tests import esxi_fixtures
+from tests.daemon import Daemon, Daemons, eventually
+from tests.esxi_site import FIRST, SECOND, EsxiSite, daemon_keys
 from tests.site import OTHER_IMAGE, OTHER_REVISION
 from vcld.schema.engine import Database
 from vcld.store import leases
@@ -20,23 +20,8 @@ GIB = 1 << 30
 Run = Callable[..., Any]
 
 
-@pytest.fixture
-def site(database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
-    """Two stand-alone hosts with one datastore."""
-    made = make_site(database, tmp_path, "esx", hosts=2)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
-    with daemons_for(site, database_url) as started:
-        yield started
-
-
-@pytest.fixture
-def daemon(site: EsxiSite, daemons: Daemons) -> Daemon:
-    return daemons.start(**daemon_keys(site))
+mode, hosts = esxi_fixtures.mode, esxi_fixtures.two_hosts
+site, daemon = esxi_fixtures.site, esxi_fixtures.daemon
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from vcld.provisioning.esxi.placing import read_inventory
 from vcld.provisioning.esxi.session import Session
 from vcld.provisioning.esxi.space import GIB, SPARE_BYTES
 from vcld.snapshot import VMHost
-from vcld.store import leases
+from vcld.store import leases, secrets
 
 #: What the profile's user must be allowed to do where its VMs are made.
 PRIVILEGES = (
@@ -50,7 +51,7 @@ class Finding:
 def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
     """Look at everything that a load needs, as far as one thing does not need another."""
     try:
-        endpoint = make_endpoint(vmhost, tools)
+        endpoint = make_endpoint(vmhost, tools.settings, partial(tools.run, secrets.find_for))
     except VcldError as err:
         return [Finding(what="profile", ok=False, text=str(err))]
     session = Session(endpoint, tools.cancellation, tools.log, patience_seconds=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from vcld.errors import FatalProvisioningError, ReservationDataError
@@ -22,6 +22,7 @@ from vcld.provisioning.esxi.session import Session
 from vcld.provisioning.esxi.space import Space
 from vcld.provisioning.leasing import Leases
 from vcld.snapshot import Reservation, VMHost
+from vcld.store import secrets
 
 
 class Host:
@@ -49,7 +50,9 @@ class Host:
     @cached_property
     def session(self) -> Session:
         return Session(
-            make_endpoint(self.vmhost, self.tools),
+            make_endpoint(
+                self.vmhost, self.tools.settings, partial(self.tools.run, secrets.find_for)
+            ),
             self.tools.cancellation,
             self.tools.log,
             patience_seconds=self.tools.settings.vsphere_patience_seconds,

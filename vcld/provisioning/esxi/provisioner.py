@@ -9,6 +9,7 @@ from vcld.provisioning.esxi.host import Host
 from vcld.provisioning.esxi.images import StoredImage
 from vcld.provisioning.esxi.load import COPIED, LINKED, Loader
 from vcld.provisioning.esxi.machines import POWERED_OFF, POWERED_ON, SUSPENDED
+from vcld.provisioning.esxi.probe import EsxiProbe
 from vcld.provisioning.interface import (
     LoadStatus,
     NodeStatus,
@@ -28,6 +29,8 @@ STATES = {
 
 class EsxiProvisioner(Provisioner):
     """VMs by the vSphere API."""
+
+    probe = EsxiProbe
 
     def __init__(self, reservation: Reservation, guest: Guest, tools: Tools) -> None:
         super().__init__(reservation, guest, tools)
