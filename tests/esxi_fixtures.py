@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import Engine
 
-from tests.daemon import Daemon, Daemons
+from tests.daemon import Daemon, Daemons, daemons_for
 from tests.esxi_site import MODES, EsxiSite, daemon_keys, make_site
 
 
@@ -26,6 +26,12 @@ def mode(request: pytest.FixtureRequest) -> str:
 def each_mode(request: pytest.FixtureRequest) -> str:
     """To be taken as ``mode``: every test of the module runs on both."""
     return str(request.param)
+
+
+@pytest.fixture
+def vcenter() -> str:
+    """To be taken as ``mode``: tests of what only a vCenter can do."""
+    return "vc"
 
 
 @pytest.fixture
@@ -44,6 +50,15 @@ def site(mode: str, hosts: int, database: Engine, tmp_path: Path) -> Iterator[Es
     made = make_site(database, tmp_path, mode, hosts=hosts)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
+    """Starts real daemons; in the end none of their workers may have met a surprise."""
+    with daemons_for(site, database_url) as started:
+        yield started
+        for daemon in started:
+            assert not daemon.events("worker failed by an unexpected error"), daemon.describe()
 
 
 @pytest.fixture

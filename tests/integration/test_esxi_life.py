@@ -9,6 +9,7 @@ from tests.site import ADDRESS, IMAGE, NEW_REVISION, OTHER_IMAGE, OTHER_REVISION
 
 mode, hosts = esxi_fixtures.each_mode, esxi_fixtures.hosts
 site, daemon = esxi_fixtures.site, esxi_fixtures.daemon
+daemons = esxi_fixtures.daemons
 
 
 def test_user_gets_a_vm_uses_it_and_it_is_loaded_anew(site: EsxiSite, daemon: Daemon) -> None:
@@ -78,9 +79,7 @@ def test_reload_replaces_the_vm_and_its_folder(site: EsxiSite, daemon: Daemon) -
 
 
 def test_server_gets_a_disk_of_its_own(site: EsxiSite, daemon: Daemon) -> None:
-    request = site.ask("new", 1, start=60)
-    site.execute(f"INSERT INTO serverrequest (name, requestid) VALUES ('server', {request})")
-    site.execute(f"UPDATE request SET start = NOW() WHERE id = {request}")
+    site.make_server(1)
 
     eventually(lambda: site.computer(1) == "reserved", daemon.describe)
 
@@ -184,10 +183,7 @@ def test_sessions_are_closed_when_workers_end(site: EsxiSite, daemon: Daemon) ->
 
 
 def test_repository_may_be_a_folder_of_the_management_node(site: EsxiSite, daemon: Daemon) -> None:
-    local = site.folder / "archive"
-    local.mkdir()
-    site.store(local, FIRST)
-    site.execute(f"UPDATE vmprofile SET repositorypath = '{local}' WHERE profilename = 'vcsim'")
+    local = site.use_local_repository()
     request = in_use(site, daemon)
     assert site.content(site.masters, FIRST) == site.content(local, FIRST)
 

@@ -25,6 +25,7 @@ from vcld.accounting.codes import HostState
 from vcld.schema import models as m
 
 mode, hosts, site = esxi_fixtures.mode, esxi_fixtures.hosts, esxi_fixtures.site
+daemons = esxi_fixtures.daemons
 GIB, KIB_OF_GIB, MIB_OF_GIB = 1 << 30, 1 << 20, 1 << 10
 #: vcsim's hosts: two cores of 2294 MHz, 4,193,780 KiB.
 CORE_MHZ, CORES, MEMORY_KIB = 2294, 2, 4193780

@@ -22,6 +22,7 @@ Run = Callable[..., Any]
 
 mode, hosts = esxi_fixtures.mode, esxi_fixtures.two_hosts
 site, daemon = esxi_fixtures.site, esxi_fixtures.daemon
+daemons = esxi_fixtures.daemons
 
 
 @pytest.fixture

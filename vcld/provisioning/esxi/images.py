@@ -11,7 +11,7 @@ from vcld.provisioning.esxi import marker, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.marker import MARKER, Hardware
 from vcld.provisioning.esxi.paths import DatastorePath
-from vcld.provisioning.esxi.vmx import hardware_of
+from vcld.provisioning.esxi.vmx import hardware_of, text_of
 
 MIB = 1 << 20
 
@@ -25,6 +25,8 @@ class StoredImage:
     files: Mapping[str, FileFacts]
     capacity_kib: int | None = None
     hardware: Hardware = field(default_factory=Hardware)
+    #: The vmx file of the VM that it was captured from, which the Perl daemon reads; or empty.
+    reference: str = ""
 
     @property
     def disk(self) -> DatastorePath:
@@ -57,19 +59,24 @@ class ImageFolder:
         present = self.files.list(folder)
         if present is None or f"{name}.vmdk" not in present:
             return None
-        capacity, hardware = None, Hardware()
+        capacity, hardware, reference = None, Hardware(), ""
+        if naming.reference_of(name) in present:
+            reference = self.files.read_text(folder / naming.reference_of(name)) or ""
+            hardware = hardware_of(reference)
         if MARKER in present:
             text = self.files.read_text(folder / MARKER) or ""
             found = marker.from_text(text, folder)
             found.check(folder, present)
             capacity, hardware = found.capacity_kib, found.hardware
-        elif f"{name}.vmx.reference" in present:
-            text = self.files.read_text(folder / f"{name}.vmx.reference") or ""
-            hardware = hardware_of(text)
         if capacity is None:
             capacity = self.files.capacity_kib(naming.disk_in(folder, name))
         return StoredImage(
-            name=name, folder=folder, files=present, capacity_kib=capacity, hardware=hardware
+            name=name,
+            folder=folder,
+            files=present,
+            capacity_kib=capacity,
+            hardware=hardware,
+            reference=reference,
         )
 
     def add(
@@ -78,6 +85,7 @@ class ImageFolder:
         disk: DatastorePath,
         *,
         hardware: Hardware,
+        reference: str,
         capacity_kib: int | None,
         expected_bytes: int | None,
         on_progress: Callable[[int], None],
@@ -90,6 +98,7 @@ class ImageFolder:
             name: of the image.
             disk: what is copied, with all that its parents hold.
             hardware: of the VM that the image was captured from.
+            reference: its vmx file; empty: one is made up from ``hardware``.
             capacity_kib: of the disk, where it is known.
             expected_bytes: size of all files of the copy, where it is known.
             on_progress: told of the percentage that is copied.
@@ -105,6 +114,8 @@ class ImageFolder:
         self.files.make_folder(folder)
         try:
             self.files.copy_disk(disk, naming.disk_in(folder, name), on_progress)
+            text = reference or text_of(name, hardware)
+            self.files.write_text(folder / naming.reference_of(name), text)
             present = self.files.list(folder) or {}
             shown = self.files.capacity_kib(naming.disk_in(folder, name))
             _verify(name, folder, present, (capacity_kib, shown), expected_bytes)

@@ -38,17 +38,23 @@ class LocalFolder:
             for path in folder.iterdir()
             if path.is_file()
         }
-        capacity, hardware = None, Hardware()
-        reference = folder / f"{name}.vmx.reference"
+        capacity, hardware, text = None, Hardware(), ""
+        reference = folder / naming.reference_of(name)
+        if reference.is_file():
+            text = reference.read_text(encoding="utf-8", errors="replace")
+            hardware = hardware_of(text)
         if MARKER in present:
             found = marker.from_text((folder / MARKER).read_text(encoding="utf-8"), folder)
             found.check(folder, present)
             capacity, hardware = found.capacity_kib, found.hardware
-        elif reference.is_file():
-            hardware = hardware_of(reference.read_text(encoding="utf-8", errors="replace"))
         nowhere = DatastorePath("", name)
         return StoredImage(
-            name=name, folder=nowhere, files=present, capacity_kib=capacity, hardware=hardware
+            name=name,
+            folder=nowhere,
+            files=present,
+            capacity_kib=capacity,
+            hardware=hardware,
+            reference=text,
         )
 
     def upload(

@@ -15,6 +15,8 @@ LONGEST_NAME = 80
 _FOLDER = re.compile(r"(?P<computer>[\w.-]+?)_(?P<image>\d+)-v(?P<revision>\d+)(_|$)")
 #: Folders of copies that are not finished: the master's name, this, and a random token.
 PARTIAL = ".vcld-"
+#: VMs that are never started: on a vCenter, linked clones have them as their parents.
+SOURCE = "vcld-source_"
 
 
 def vm_name(reservation: Reservation) -> str:
@@ -40,6 +42,16 @@ def master_folder(base: DatastorePath, imagename: str) -> DatastorePath:
 
 def disk_in(folder: DatastorePath, imagename: str) -> DatastorePath:
     return folder / f"{imagename}.vmdk"
+
+
+def reference_of(imagename: str) -> str:
+    """Name of the file beside a master that holds the captured VM's vmx file (§8.2)."""
+    return f"{imagename}.vmx.reference"
+
+
+def source_name(imagename: str) -> str:
+    """Name of the VM that clones of an image are made from."""
+    return f"{SOURCE}{imagename}"[:LONGEST_NAME]
 
 
 def is_folder_of(computer: Computer, name: str) -> bool:

@@ -99,9 +99,21 @@ def _datastore(ref: Any, facts: Properties) -> Datastore:
         capacity_bytes=facts.get("summary.capacity", 0),
         free_bytes=facts.get("summary.freeSpace", 0),
         accessible=facts.get("summary.accessible", True),
-        shared=bool(facts.get("summary.multipleHostAccess", False)),
+        shared=_is_shared(facts),
         browser=facts["browser"],
     )
+
+
+def _is_shared(facts: Properties) -> bool:
+    """False when no other host can see the datastore; a stand-alone host cannot always tell."""
+    several = facts.get("summary.multipleHostAccess")
+    if several is not None:
+        return bool(several)
+    info = facts.get("info")
+    if isinstance(info, vim.host.LocalDatastoreInfo):
+        return False
+    volume = getattr(info, "vmfs", None)
+    return getattr(volume, "local", None) is not True
 
 
 def _network(ref: Any, facts: Properties) -> Network:
