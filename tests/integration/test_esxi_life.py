@@ -112,6 +112,8 @@ def test_image_is_captured_archived_and_the_computer_loaded_with_it(
     for folder in (site.masters, site.repository):
         assert site.content(folder, CAPTURED)["imagerevision_id"] == NEW_REVISION
         assert (folder / CAPTURED / "vcld-image.json").exists()
+        # What a Perl daemon on another node reads of the hardware.
+        assert (folder / CAPTURED / f"{CAPTURED}.vmx.reference").read_text() != ""
     assert site.content(site.masters, FIRST) == before
     assert list(site.machines()) == [f"vm1_{CAPTURED}"]
     assert site.machines()[f"vm1_{CAPTURED}"].guest_id == "otherLinuxGuest"

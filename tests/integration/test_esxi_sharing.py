@@ -83,8 +83,7 @@ def test_loads_per_host_are_bounded(site: EsxiSite, daemons: Daemons) -> None:
 
     requests = [site.ask("reload", number) for number in range(1, 9)]
 
-    eventually(lambda: daemon.events("load state", loadstate="info"), daemon.describe)
-    assert "waiting for a turn at" in daemon.command("status").stdout
+    eventually(lambda: "waiting for a turn at" in daemon.command("status").stdout, daemon.describe)
     eventually(lambda: all(site.pair(r) == "gone" for r in requests), daemon.describe, 60)
     most = [server.counted()["most"].get("CreateVM_Task") for server in site.servers]
     assert most[0] == 1
@@ -117,13 +116,20 @@ def test_user_who_waits_goes_before_loads_in_the_background(
 def test_copies_per_datastore_are_bounded_over_all_hosts(site: EsxiSite, daemons: Daemons) -> None:
     site.variable("vmware|copies", 1)
     for server in site.servers:
-        server.rules({"method": "CopyVirtualDisk_Task", "action": "slow", "seconds": 1})
+        server.rules({"method": "CopyVirtualDisk_Task", "action": "slow", "seconds": 4})
     daemon = daemons.start(**daemon_keys(site))
 
     first = site.ask("reload", 1)
     second = site.ask("reload", 2, image=OTHER_IMAGE, revision=OTHER_REVISION)
 
+    eventually(
+        lambda: (
+            "waiting for a turn at copying to shared" in daemon.command("status", "--json").stdout
+        ),
+        daemon.describe,
+    )
     eventually(lambda: site.pair(first) == site.pair(second) == "gone", daemon.describe)
+    assert max(s.counted()["most"].get("CopyVirtualDisk_Task", 0) for s in site.servers) == 1
     assert any(
         "waiting for a turn at copying to shared" in line["text"]
         for line in daemon.events("load state", loadstate="info")

@@ -24,9 +24,10 @@ from vcld.errors import (
     FatalProvisioningError,
     ProvisioningError,
 )
-from vcld.provisioning.esxi import credentials, faults, marker, naming, spec, vmx
+from vcld.provisioning.esxi import credentials, faults, marker, naming, placing, spec, vmx
 from vcld.provisioning.esxi.endpoint import make_endpoint
 from vcld.provisioning.esxi.files import FileFacts
+from vcld.provisioning.esxi.host import lease_name
 from vcld.provisioning.esxi.marker import Hardware, Marker
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 from vcld.snapshot import VMProfile
@@ -161,6 +162,53 @@ def test_reference_file_of_the_perl_daemon_is_read() -> None:
     )
     assert vmx.guest_id_of("windows9srv-64") == "windows9Server64Guest"
     assert vmx.hardware_of("") == Hardware()
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    [
+        Hardware(
+            guest_id="rhel7_64Guest",
+            controller="ParaVirtualSCSIController",
+            card="VirtualVmxnet3",
+            firmware="efi",
+            version="vmx-13",
+        ),
+        Hardware(guest_id="windows9Server64Guest", controller="VirtualIDEController"),
+        Hardware(guest_id="otherGuest64", card="VirtualPCNet32", version="vmx-07"),
+        Hardware(),
+    ],
+)
+def test_reference_file_that_is_made_up_says_what_is_known(hardware: Hardware) -> None:
+    assert vmx.hardware_of(vmx.text_of("rhel7-base9-v3", hardware)) == hardware
+
+
+def test_names_of_leases_fit_their_column_and_stay_apart() -> None:
+    short, long, other = "ds:///a", "ds:///" + "x" * 300, "ds:///" + "x" * 299 + "y"
+
+    assert lease_name("master", short) == "master:ds:///a"
+    names = {lease_name("master", long), lease_name("use", long), lease_name("master", other)}
+    assert len(names) == 3
+    assert {len(name) for name in names} == {190}
+
+
+@pytest.mark.parametrize(
+    ("facts", "shared"),
+    [
+        ({"summary.multipleHostAccess": True}, True),
+        ({"summary.multipleHostAccess": False}, False),
+        ({}, True),
+        ({"info": vim.host.NasDatastoreInfo()}, True),
+        ({"info": vim.host.VmfsDatastoreInfo(vmfs=vim.host.VmfsVolume())}, True),
+        ({"info": vim.host.VmfsDatastoreInfo(vmfs=vim.host.VmfsVolume(local=True))}, False),
+        ({"info": vim.host.LocalDatastoreInfo()}, False),
+    ],
+)
+def test_datastore_of_which_nobody_says_that_it_is_private_counts_as_shared(
+    facts: dict[str, Any], shared: bool
+) -> None:
+    """Made by hand: vcsim tells of every datastore who sees it, stand-alone hosts do not."""
+    assert placing.is_shared(facts) is shared
 
 
 def test_desktop_windows_gets_two_sockets_at_most() -> None:

@@ -102,7 +102,7 @@ class Capture:
         host = self._host
         places = [place for place in (host.repository, host.masters) if place is not None]
         hardware, reference = self._hardware(machine, disk), self._reference(machine)
-        size = max(host.reservation.image.size_mib * MIB, disk.capacity_kib * 1024 // 4)
+        size = self._size_bytes(disk)
         needs: dict[str, tuple[Datastore, int]] = {}
         for place in places:
             store = host.datastore_of(place.base)
@@ -131,6 +131,20 @@ class Capture:
                 host.step("capture:publish")
                 drafts[0].publish()
                 drafts.pop(0)
+
+    def _size_bytes(self, disk: Disk) -> int:
+        """What a copy may need: all that the disk and its parents hold now."""
+        held = 0
+        for text in (disk.path, *disk.chain):
+            path = parse(text)
+            stem = path.name.removesuffix(".vmdk")
+            entries = self._host.files.list(path.parent) or {}
+            held += sum(
+                facts.size_bytes
+                for name, facts in entries.items()
+                if name.startswith(stem) and name.endswith(".vmdk")
+            )
+        return max(self._host.reservation.image.size_mib * MIB, held)
 
     def _reference(self, machine: Machine) -> str:
         """The VM's own vmx file; empty when the host does not give it."""

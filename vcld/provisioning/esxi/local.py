@@ -30,6 +30,7 @@ class LocalFolder:
         Raises:
             FatalProvisioningError: it is there, and damaged.
         """
+        naming.check_image(name)
         folder = self._base / name
         if not (folder / f"{name}.vmdk").is_file():
             return None
@@ -101,6 +102,32 @@ class LocalFolder:
             if isinstance(err, ProvisioningError):
                 raise
             raise ProvisioningError(
+                f"the repository {self._base} cannot be written: {err.strerror}",
+                blame=Blame.MANAGEMENT_NODE,
+            ) from err
+        return target
+
+    def make_draft(self, name: str, size_bytes: int) -> Path:
+        """A folder for an image that is about to come; what earlier attempts left is removed.
+
+        Raises:
+            FatalProvisioningError: there is no room for it, or it cannot be made.
+        """
+        for old in self._base.glob(f"{name}{naming.PARTIAL}*"):
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            self._base.mkdir(mode=0o755, parents=True, exist_ok=True)
+            free = shutil.disk_usage(self._base).free
+            if free < size_bytes:
+                raise FatalProvisioningError(
+                    f"{name} needs {size_bytes >> 20} MB in {self._base}, where {free >> 20} MB"
+                    " are free",
+                    blame=Blame.MANAGEMENT_NODE,
+                )
+            target = self._base / f"{name}{naming.PARTIAL}{secrets.token_hex(4)}"
+            target.mkdir(mode=0o755)
+        except OSError as err:
+            raise FatalProvisioningError(
                 f"the repository {self._base} cannot be written: {err.strerror}",
                 blame=Blame.MANAGEMENT_NODE,
             ) from err

@@ -94,7 +94,7 @@ def _add(
         hardware=source.hardware,
         reference=source.reference,
         capacity_kib=source.capacity_kib,
-        expected_bytes=source.size_bytes if _same_format(host) else None,
+        expected_bytes=source.data_bytes if _same_format(host) else None,
         on_progress=tell,
         confirm=host.leases.confirm,
         keep=keep,

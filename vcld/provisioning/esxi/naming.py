@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 
+from vcld.errors import Blame, FatalProvisioningError
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 from vcld.snapshot import Computer, Reservation, VMProfile
 
 #: What vSphere allows for the name of a VM.
 LONGEST_NAME = 80
+_IMAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*")
 _FOLDER = re.compile(r"(?P<computer>[\w.-]+?)_(?P<image>\d+)-v(?P<revision>\d+)(_|$)")
 #: Folders of copies that are not finished: the master's name, this, and a random token.
 PARTIAL = ".vcld-"
@@ -36,7 +38,25 @@ def vm_base(profile: VMProfile) -> DatastorePath:
     return parse(profile.vmpath or profile.datastorepath)
 
 
+def check_image(imagename: str) -> None:
+    """Refuse a name that could mean another file, or several.
+
+    Raises:
+        FatalProvisioningError: it could.
+    """
+    if not _IMAGE.fullmatch(imagename):
+        raise FatalProvisioningError(
+            f"{imagename!r} cannot be the name of an image", blame=Blame.IMAGE
+        )
+
+
 def master_folder(base: DatastorePath, imagename: str) -> DatastorePath:
+    """The folder of an image.
+
+    Raises:
+        FatalProvisioningError: the name leads elsewhere.
+    """
+    check_image(imagename)
     return base / imagename
 
 

@@ -99,12 +99,12 @@ def _datastore(ref: Any, facts: Properties) -> Datastore:
         capacity_bytes=facts.get("summary.capacity", 0),
         free_bytes=facts.get("summary.freeSpace", 0),
         accessible=facts.get("summary.accessible", True),
-        shared=_is_shared(facts),
+        shared=is_shared(facts),
         browser=facts["browser"],
     )
 
 
-def _is_shared(facts: Properties) -> bool:
+def is_shared(facts: Properties) -> bool:
     """False when no other host can see the datastore; a stand-alone host cannot always tell."""
     several = facts.get("summary.multipleHostAccess")
     if several is not None:

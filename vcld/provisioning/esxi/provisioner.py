@@ -13,6 +13,7 @@ from vcld.provisioning.esxi.images import StoredImage
 from vcld.provisioning.esxi.load import Loader
 from vcld.provisioning.esxi.machines import POWERED_OFF, POWERED_ON, SUSPENDED
 from vcld.provisioning.esxi.probe import EsxiProbe
+from vcld.provisioning.esxi.retrieval import Retrieval
 from vcld.provisioning.interface import (
     LoadStatus,
     NodeStatus,
@@ -67,6 +68,10 @@ class EsxiProvisioner(Provisioner):
     @translated
     def image_exists(self, name: str | None = None) -> bool:
         return self._find(name) is not None
+
+    @translated
+    def retrieve_image(self, name: str | None = None) -> None:
+        Retrieval(self.host, name or self.reservation.imagerevision.imagename).run()
 
     @translated
     def image_size_mib(self, name: str | None = None) -> int:
