@@ -49,6 +49,21 @@ def test_check_names_every_problem_and_fails(site: EsxiSite, daemon: Daemon) -> 
     assert "gone" in done.stdout
 
 
+def test_check_says_how_vms_get_their_disks(site: EsxiSite, daemon: Daemon) -> None:
+    site.variable("vmware|disk|profile|vcsim", "clone")
+
+    done = daemon.command("esxi", "check", "esx1", "--json")
+
+    found = {one["what"]: one for one in json.loads(done.stdout)}
+    if site.mode == "vc":
+        assert found["disks"]["text"] == "clone (variable vmware|disk|profile|vcsim)"
+        assert done.returncode == 0
+    else:
+        assert not found["disks"]["ok"]
+        assert "asks for clones, which esx1.example.org cannot make" in found["disks"]["text"]
+        assert done.returncode == 10
+
+
 def test_check_of_a_host_that_is_away_says_so(site: EsxiSite, daemon: Daemon) -> None:
     site.stop()
 

@@ -25,8 +25,6 @@ class StoredImage:
     files: Mapping[str, FileFacts]
     capacity_kib: int | None = None
     hardware: Hardware = field(default_factory=Hardware)
-    #: The vmx file of the VM that it was captured from, which the Perl daemon reads; or empty.
-    reference: str = ""
 
     @property
     def disk(self) -> DatastorePath:
@@ -64,15 +62,14 @@ class ImageFolder:
         present = self.files.list(folder)
         if present is None or f"{name}.vmdk" not in present:
             return None
-        capacity, hardware, reference = None, Hardware(), ""
-        if naming.reference_of(name) in present:
-            reference = self.files.read_text(folder / naming.reference_of(name)) or ""
-            hardware = hardware_of(reference)
+        capacity, hardware = None, Hardware()
         if MARKER in present:
             text = self.files.read_text(folder / MARKER) or ""
             found = marker.from_text(text, folder)
             found.check(folder, present)
             capacity, hardware = found.capacity_kib, found.hardware
+        elif naming.reference_of(name) in present:
+            hardware = hardware_of(self.files.read_text(folder / naming.reference_of(name)) or "")
         if capacity is None:
             capacity = self.files.capacity_kib(naming.disk_in(folder, name))
         return StoredImage(
@@ -81,8 +78,12 @@ class ImageFolder:
             files=present,
             capacity_kib=capacity,
             hardware=hardware,
-            reference=reference,
         )
+
+    def reference(self, image: StoredImage) -> str:
+        """The vmx file of the VM that it was captured from, which Perl daemons read; or empty."""
+        name = naming.reference_of(image.name)
+        return self.files.read_text(image.folder / name) or "" if name in image.files else ""
 
     def add(
         self,

@@ -122,6 +122,7 @@ class Loader:
         """
         host = self._host
         nets = spec.networks(self._reservation, host.inventory)
+        self._check_macs()
         lines = [f"remove VM {vm.name} ({vm.power})" for vm in host.machines.own()]
         store = host.datastore_of(host.masters.base)
         found = host.masters.find(self._image)
@@ -129,7 +130,9 @@ class Loader:
         if source is None:
             where = f"datastore {store.name} nor in the repository"
             raise FatalProvisioningError(
-                f"image {self._image} is neither on {where}", blame=Blame.IMAGE
+                f"image {self._image} is neither on {where}; a load would ask"
+                " the partner management nodes for it, which a plan does not",
+                blame=Blame.IMAGE,
             )
         if found is None:
             lines.append(f"copy {source.disk} to {store.name} ({source.size_mib} MiB)")

@@ -39,15 +39,13 @@ class LocalFolder:
             for path in folder.iterdir()
             if path.is_file()
         }
-        capacity, hardware, text = None, Hardware(), ""
-        reference = folder / naming.reference_of(name)
-        if reference.is_file():
-            text = reference.read_text(encoding="utf-8", errors="replace")
-            hardware = hardware_of(text)
+        capacity, hardware = None, Hardware()
         if MARKER in present:
             found = marker.from_text((folder / MARKER).read_text(encoding="utf-8"), folder)
             found.check(folder, present)
             capacity, hardware = found.capacity_kib, found.hardware
+        elif naming.reference_of(name) in present:
+            hardware = hardware_of(self._read_reference(name))
         nowhere = DatastorePath("", name)
         return StoredImage(
             name=name,
@@ -55,8 +53,16 @@ class LocalFolder:
             files=present,
             capacity_kib=capacity,
             hardware=hardware,
-            reference=text,
         )
+
+    def reference(self, image: StoredImage) -> str:
+        """The vmx file of the VM that it was captured from, which Perl daemons read; or empty."""
+        there = naming.reference_of(image.name) in image.files
+        return self._read_reference(image.name) if there else ""
+
+    def _read_reference(self, name: str) -> str:
+        path = self._base / name / naming.reference_of(name)
+        return path.read_text(encoding="utf-8", errors="replace")
 
     def upload(
         self, image: StoredImage, base: DatastorePath, on_progress: Callable[[int], None]

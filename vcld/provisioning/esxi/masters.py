@@ -87,12 +87,14 @@ def _add(
     tell: Callable[[int], None],
     keep: DatastorePath | None = None,
 ) -> None:
+    place = host.local_repository or host.repository
+    assert place is not None  # the source was found in it
     host.step("load:master-copy")
     draft = host.masters.add(
         source.name,
         disk,
         hardware=source.hardware,
-        reference=source.reference,
+        reference=place.reference(source),
         capacity_kib=source.capacity_kib,
         expected_bytes=source.data_bytes if _same_format(host) else None,
         on_progress=tell,
