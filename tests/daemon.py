@@ -174,6 +174,9 @@ class Daemons:
     def start(self, **keys: Any) -> Daemon:
         return self.make(**keys).start()
 
+    def __iter__(self) -> Iterator[Daemon]:
+        return iter(self._started)
+
     def end(self) -> None:
         for daemon in self._started:
             daemon.end()

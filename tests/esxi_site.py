@@ -153,6 +153,21 @@ class EsxiSite(Site):
                 .values(OSid=system, minram=1024, minprocnumber=2, size=100, imagetypeid=vmdk)
             )
 
+    def use_local_repository(self) -> Path:
+        """The profile's repository is a folder of the management node; FIRST is in it."""
+        local = self.folder / "archive"
+        local.mkdir()
+        self.store(local, FIRST)
+        self.execute(f"UPDATE vmprofile SET repositorypath = '{local}' WHERE profilename = 'vcsim'")
+        return local
+
+    def make_server(self, computer: int) -> int:
+        """A server request for a computer, due now."""
+        request = self.ask("new", computer, start=60)
+        self.execute(f"INSERT INTO serverrequest (name, requestid) VALUES ('server', {request})")
+        self.execute(f"UPDATE request SET start = NOW() WHERE id = {request}")
+        return request
+
     def machines(self) -> dict[str, Machine]:
         """The VMs of all hosts by name."""
         found: dict[str, Machine] = {}

@@ -133,6 +133,13 @@ class Vcsim:
         """Let VMs whose names begin so be ``invalid`` or ``inaccessible``."""
         self._control("/vm", {"Name": vm, "Connection": state})
 
+    def statistics(self, name: str, *, mhz: int, mib: int) -> None:
+        """Let VMs whose names begin so, or the host of the name, use so much.
+
+        Without a name all do.
+        """
+        self._control("/stats", {"Name": name, "Cpu": mhz, "Memory": mib})
+
     def counted(self, *, reset: bool = False) -> dict[str, dict[str, int]]:
         """Calls by method, and the most tasks of a kind that ran at one time."""
         method = "DELETE" if reset else "GET"

@@ -11,10 +11,10 @@ from tests.site import IMAGE, NEW_REVISION, OTHER_IMAGE, OTHER_REVISION, Site
 STATES = Path(__file__).parents[1] / "vcld" / "states"
 
 
-def step_names() -> list[str]:
-    """Every step of every handler, read from the code: ``work.step("…")``."""
+def step_names(folder: Path = STATES) -> list[str]:
+    """Every step of every handler, or of another folder's work: ``work.step("…")`` in the code."""
     names = set()
-    for path in STATES.glob("*.py"):
+    for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
                 isinstance(node, ast.Call)

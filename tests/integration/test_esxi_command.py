@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import Engine
 
+from tests import esxi_fixtures
 from tests.daemon import Daemon
-from tests.esxi_site import FIRST, EsxiSite, daemon_keys, make_site
+from tests.esxi_site import FIRST, EsxiSite, daemon_keys
 
-
-@pytest.fixture(params=["esx", "vc"])
-def site(request: pytest.FixtureRequest, database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
-    made = make_site(database, tmp_path, request.param)
-    yield made
-    made.stop()
+mode, hosts, site = esxi_fixtures.each_mode, esxi_fixtures.hosts, esxi_fixtures.site
 
 
 @pytest.fixture
@@ -54,6 +47,21 @@ def test_check_names_every_problem_and_fails(site: EsxiSite, daemon: Daemon) -> 
     assert done.stdout.count("PROBLEM") == 2
     assert "Nowhere" in done.stdout
     assert "gone" in done.stdout
+
+
+def test_check_says_how_vms_get_their_disks(site: EsxiSite, daemon: Daemon) -> None:
+    site.variable("vmware|disk|profile|vcsim", "clone")
+
+    done = daemon.command("esxi", "check", "esx1", "--json")
+
+    found = {one["what"]: one for one in json.loads(done.stdout)}
+    if site.mode == "vc":
+        assert found["disks"]["text"] == "clone (variable vmware|disk|profile|vcsim)"
+        assert done.returncode == 0
+    else:
+        assert not found["disks"]["ok"]
+        assert "asks for clones, which esx1.example.org cannot make" in found["disks"]["text"]
+        assert done.returncode == 10
 
 
 def test_check_of_a_host_that_is_away_says_so(site: EsxiSite, daemon: Daemon) -> None:

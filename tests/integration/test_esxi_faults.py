@@ -9,41 +9,22 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from pyVim.connect import Disconnect
 from pyVmomi import vim
-from sqlalchemy.engine import Engine
 
-from tests.daemon import Daemon, Daemons, daemons_for, eventually
-from tests.esxi_site import FIRST, EsxiSite, daemon_keys, make_site
+from tests import esxi_fixtures
+from tests.daemon import Daemon, Daemons, eventually
+from tests.esxi_site import FIRST, EsxiSite, daemon_keys
 from tests.site import REVISION
 
-
-@pytest.fixture
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(getattr(request, "param", "esx"))
-
-
-@pytest.fixture
-def hosts(request: pytest.FixtureRequest) -> int:
-    return int(getattr(request, "param", 1))
-
-
-@pytest.fixture
-def site(mode: str, hosts: int, database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
-    made = make_site(database, tmp_path, mode, hosts=hosts)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
-    with daemons_for(site, database_url) as started:
-        yield started
+mode, hosts, site = esxi_fixtures.mode, esxi_fixtures.hosts, esxi_fixtures.site
+daemons = esxi_fixtures.daemons
+both_modes = esxi_fixtures.both_modes
 
 
 def start(site: EsxiSite, daemons: Daemons, **keys: Any) -> Daemon:
@@ -66,9 +47,6 @@ def failed(site: EsxiSite, daemon: Daemon, request: int) -> str:
 
 def calls(site: EsxiSite, method: str) -> int:
     return sum(server.counted()["calls"].get(method, 0) for server in site.servers)
-
-
-both_modes = pytest.mark.parametrize("mode", ["esx", "vc"], indirect=True)
 
 
 @both_modes
@@ -308,22 +286,55 @@ def test_vm_of_another_site_with_a_computer_of_the_same_name_is_left_alone(
     assert "vm1_elsewhere" in site.machines()
 
 
+def out_of_service(site: EsxiSite, daemon: Daemon) -> int:
+    """A load that has logged in when the API begins to answer 503."""
+    site.vcsim.rules({"method": "CreateVM_Task", "action": "slow", "seconds": 1})
+    request = site.ask("reload", 1)
+    eventually(lambda: calls(site, "CreateVM_Task"), daemon.describe)
+    site.vcsim.rules({"method": "*", "action": "503"})
+    return request
+
+
 @both_modes
-def test_fault_40_api_that_answers_503_for_a_while_is_waited_for(
+def test_fault_40_api_that_answers_503_is_asked_less_and_less_often(
     site: EsxiSite, daemons: Daemons
 ) -> None:
-    """Three seconds stand for the minute: the patience of a site is two."""
-    daemon = start(site, daemons)
-    request = site.ask("reload", 1)
-    eventually(lambda: calls(site, "Login"), daemon.describe)
-    site.vcsim.rules({"method": "*", "action": "503"})
+    """Six tries in vain: pauses of 0.2 to 5 s, eleven in all. A minute would be fifteen tries."""
+    daemon = start(site, daemons, vsphere_patience=60)
+    request = out_of_service(site, daemon)
 
-    time.sleep(3)
+    tries = eventually(
+        lambda: len(found := daemon.events("the API does not answer, trying again")) >= 6 and found,
+        daemon.describe,
+    )
     site.vcsim.rules()
 
     eventually(lambda: site.pair(request) == "gone", daemon.describe)
     assert site.computer(1) == "available"
     assert not daemon.events("work postponed")
+    at = [datetime.fromisoformat(line["timestamp"]).timestamp() for line in tries]
+    pauses = [after - before for before, after in pairwise(at)]
+    for pause, least in zip(pauses, (0.2, 0.4, 0.8, 1.6, 3.2), strict=False):
+        assert pause >= least
+    assert calls(site, "CreateVM_Task") == 1  # what had begun was not begun again
+
+
+@both_modes
+def test_fault_40_api_that_answers_503_beyond_the_patience_postpones_the_work(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    daemon = start(site, daemons, vsphere_patience=1, max_attempts=20)
+    request = out_of_service(site, daemon)
+
+    (postponed, *_) = eventually(lambda: daemon.events("work postponed"), daemon.describe)
+    assert "does not answer" in postponed["reason"]
+    eventually(lambda: len(daemon.events("work postponed")) >= 3, daemon.describe, 60)
+    assert site.computer(1) == "available"  # as it was before
+    site.vcsim.rules()
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe, 60)
+    assert site.computer(1) == "available"
+    assert list(site.machines()) == [f"vm1_{FIRST}"]
 
 
 @both_modes
@@ -426,7 +437,8 @@ def test_fault_54_left_parts_are_removed_and_damaged_masters_refused(
     text = failed(site, daemon, site.ask("reload", 1))
 
     assert f"image {FIRST} in [shared] masters/{FIRST} is damaged" in text
-    assert site.computer(1) == "reload" or site.computer(1) == "available"
+    assert site.computer(1) == "available"
+    assert site.machines()[f"vm1_{FIRST}"].power == "poweredOn"  # it was not touched
 
 
 def test_deleted_request_ends_a_copy_within_seconds(site: EsxiSite, daemons: Daemons) -> None:
@@ -472,6 +484,31 @@ def test_dedicated_network_that_the_host_lacks_is_named(site: EsxiSite, daemons:
     text = failed(site, daemon, site.ask("reload", 1))
 
     assert "the VM host has no network 'Nowhere', which its profile names; it has: " in text
+    assert site.computer(1) == "available"
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "said"),
+    [
+        ("MakeDirectory", "NoPermission", "needs more rights"),
+        ("RetrievePropertiesEx", "SystemError", "SystemError"),
+        ("CreateFilter", "SystemError", "SystemError"),
+    ],
+)
+def test_call_that_nothing_provides_for_is_no_surprise_and_blames_the_host(
+    site: EsxiSite, daemons: Daemons, method: str, fault: str, said: str
+) -> None:
+    daemon = start(site, daemons)
+    site.vcsim.rules({"method": method, "action": "fault", "fault": fault})
+    if method == "CreateFilter":  # it is needed for tasks that take their time
+        site.vcsim.rules(
+            {"method": method, "action": "fault", "fault": fault},
+            {"method": "CreateVM_Task", "action": "slow", "seconds": 1},
+        )
+
+    text = failed(site, daemon, site.ask("reload", 1))
+
+    assert said in text
     assert site.computer(1) == "available"
 
 

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from sqlalchemy.engine import Engine
-
-from tests.daemon import Daemon, Daemons, daemons_for, eventually
-from tests.esxi_site import CAPTURED, FIRST, MODES, SECOND, EsxiSite, daemon_keys, make_site
+from tests import esxi_fixtures
+from tests.daemon import Daemon, eventually
+from tests.esxi_site import CAPTURED, FIRST, SECOND, EsxiSite
 from tests.site import ADDRESS, IMAGE, NEW_REVISION, OTHER_IMAGE, OTHER_REVISION, REVISION
 
-
-@pytest.fixture(params=MODES)
-def site(request: pytest.FixtureRequest, database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
-    made = make_site(database, tmp_path, request.param)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
-    with daemons_for(site, database_url) as started:
-        yield started
-
-
-@pytest.fixture
-def daemon(site: EsxiSite, daemons: Daemons) -> Daemon:
-    return daemons.start(**daemon_keys(site))
+mode, hosts = esxi_fixtures.each_mode, esxi_fixtures.hosts
+site, daemon = esxi_fixtures.site, esxi_fixtures.daemon
+daemons = esxi_fixtures.daemons
 
 
 def test_user_gets_a_vm_uses_it_and_it_is_loaded_anew(site: EsxiSite, daemon: Daemon) -> None:
@@ -98,9 +79,7 @@ def test_reload_replaces_the_vm_and_its_folder(site: EsxiSite, daemon: Daemon) -
 
 
 def test_server_gets_a_disk_of_its_own(site: EsxiSite, daemon: Daemon) -> None:
-    request = site.ask("new", 1, start=60)
-    site.execute(f"INSERT INTO serverrequest (name, requestid) VALUES ('server', {request})")
-    site.execute(f"UPDATE request SET start = NOW() WHERE id = {request}")
+    site.make_server(1)
 
     eventually(lambda: site.computer(1) == "reserved", daemon.describe)
 
@@ -133,6 +112,8 @@ def test_image_is_captured_archived_and_the_computer_loaded_with_it(
     for folder in (site.masters, site.repository):
         assert site.content(folder, CAPTURED)["imagerevision_id"] == NEW_REVISION
         assert (folder / CAPTURED / "vcld-image.json").exists()
+        # What a Perl daemon on another node reads of the hardware.
+        assert (folder / CAPTURED / f"{CAPTURED}.vmx.reference").read_text() != ""
     assert site.content(site.masters, FIRST) == before
     assert list(site.machines()) == [f"vm1_{CAPTURED}"]
     assert site.machines()[f"vm1_{CAPTURED}"].guest_id == "otherLinuxGuest"
@@ -204,10 +185,7 @@ def test_sessions_are_closed_when_workers_end(site: EsxiSite, daemon: Daemon) ->
 
 
 def test_repository_may_be_a_folder_of_the_management_node(site: EsxiSite, daemon: Daemon) -> None:
-    local = site.folder / "archive"
-    local.mkdir()
-    site.store(local, FIRST)
-    site.execute(f"UPDATE vmprofile SET repositorypath = '{local}' WHERE profilename = 'vcsim'")
+    local = site.use_local_repository()
     request = in_use(site, daemon)
     assert site.content(site.masters, FIRST) == site.content(local, FIRST)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy.engine import Engine
 
-from tests.daemon import Daemon, Daemons, daemons_for, eventually
-from tests.esxi_site import FIRST, SECOND, EsxiSite, daemon_keys, make_site
+from tests import esxi_fixtures
+from tests.daemon import Daemon, Daemons, eventually
+from tests.esxi_site import FIRST, SECOND, EsxiSite, daemon_keys
 from tests.site import OTHER_IMAGE, OTHER_REVISION
 from vcld.schema.engine import Database
 from vcld.store import leases
@@ -20,23 +20,9 @@ GIB = 1 << 30
 Run = Callable[..., Any]
 
 
-@pytest.fixture
-def site(database: Engine, tmp_path: Path) -> Iterator[EsxiSite]:
-    """Two stand-alone hosts with one datastore."""
-    made = make_site(database, tmp_path, "esx", hosts=2)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def daemons(site: EsxiSite, database_url: str) -> Iterator[Daemons]:
-    with daemons_for(site, database_url) as started:
-        yield started
-
-
-@pytest.fixture
-def daemon(site: EsxiSite, daemons: Daemons) -> Daemon:
-    return daemons.start(**daemon_keys(site))
+mode, hosts = esxi_fixtures.mode, esxi_fixtures.two_hosts
+site, daemon = esxi_fixtures.site, esxi_fixtures.daemon
+daemons = esxi_fixtures.daemons
 
 
 @pytest.fixture
@@ -97,8 +83,7 @@ def test_loads_per_host_are_bounded(site: EsxiSite, daemons: Daemons) -> None:
 
     requests = [site.ask("reload", number) for number in range(1, 9)]
 
-    eventually(lambda: daemon.events("load state", loadstate="info"), daemon.describe)
-    assert "waiting for a turn at" in daemon.command("status").stdout
+    eventually(lambda: "waiting for a turn at" in daemon.command("status").stdout, daemon.describe)
     eventually(lambda: all(site.pair(r) == "gone" for r in requests), daemon.describe, 60)
     most = [server.counted()["most"].get("CreateVM_Task") for server in site.servers]
     assert most[0] == 1
@@ -131,13 +116,20 @@ def test_user_who_waits_goes_before_loads_in_the_background(
 def test_copies_per_datastore_are_bounded_over_all_hosts(site: EsxiSite, daemons: Daemons) -> None:
     site.variable("vmware|copies", 1)
     for server in site.servers:
-        server.rules({"method": "CopyVirtualDisk_Task", "action": "slow", "seconds": 1})
+        server.rules({"method": "CopyVirtualDisk_Task", "action": "slow", "seconds": 4})
     daemon = daemons.start(**daemon_keys(site))
 
     first = site.ask("reload", 1)
     second = site.ask("reload", 2, image=OTHER_IMAGE, revision=OTHER_REVISION)
 
+    eventually(
+        lambda: (
+            "waiting for a turn at copying to shared" in daemon.command("status", "--json").stdout
+        ),
+        daemon.describe,
+    )
     eventually(lambda: site.pair(first) == site.pair(second) == "gone", daemon.describe)
+    assert max(s.counted()["most"].get("CopyVirtualDisk_Task", 0) for s in site.servers) == 1
     assert any(
         "waiting for a turn at copying to shared" in line["text"]
         for line in daemon.events("load state", loadstate="info")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from cryptography.hazmat.primitives import hashes, padding, serialization
 from cryptography.hazmat.primitives.asymmetric import padding as rsa_padding
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -25,13 +24,13 @@ from vcld.errors import (
     FatalProvisioningError,
     ProvisioningError,
 )
-from vcld.guest.interface import Tools
-from vcld.provisioning.esxi import credentials, faults, marker, naming, spec, vmx
+from vcld.provisioning.esxi import credentials, faults, marker, naming, placing, spec, vmx
 from vcld.provisioning.esxi.endpoint import make_endpoint
 from vcld.provisioning.esxi.files import FileFacts
+from vcld.provisioning.esxi.host import lease_name
 from vcld.provisioning.esxi.marker import Hardware, Marker
 from vcld.provisioning.esxi.paths import DatastorePath, parse
-from vcld.waiting import Cancellation
+from vcld.snapshot import VMProfile
 
 SECRET = "the host's pässword"
 OAEP = rsa_padding.OAEP(
@@ -39,15 +38,13 @@ OAEP = rsa_padding.OAEP(
 )
 
 
-def make_tools(found: str | None = None, **keys: Any) -> Tools:
-    return Tools(
-        settings=Settings(fqdn="mn1.example.edu", **keys),
-        cancellation=Cancellation(),
-        progress=lambda name, text: None,
-        variables=lambda name: None,
-        log=structlog.get_logger(),
-        run=lambda work, *args: found,
-    )
+def nothing(_secretid: int, _fqdn: str) -> None:
+    """A database without secrets."""
+
+
+def password_of(profile: VMProfile, stored: str | None = None, **keys: Any) -> str:
+    settings = Settings(fqdn="mn1.example.edu", **keys)
+    return credentials.password_of(profile, settings, lambda _secretid, _fqdn: stored)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +80,7 @@ def key_path(key: rsa.RSAPrivateKey, tmp_path: Path) -> Path:
 
 
 def test_plain_password_is_taken_as_it_is() -> None:
-    assert credentials.password_of(make_vmhost().profile, make_tools()) == "host-pw"
+    assert password_of(make_vmhost().profile) == "host-pw"
 
 
 def test_password_encrypted_for_an_rsa_key_is_read(key: rsa.RSAPrivateKey, key_path: Path) -> None:
@@ -92,7 +89,7 @@ def test_password_encrypted_for_an_rsa_key_is_read(key: rsa.RSAPrivateKey, key_p
         make_vmhost().profile, password=None, encryptedpasswd=sealed, rsakey=str(key_path)
     )
 
-    assert credentials.password_of(profile, make_tools()) == SECRET
+    assert password_of(profile) == SECRET
 
 
 def test_password_with_a_secretid_is_read(key: rsa.RSAPrivateKey, key_path: Path) -> None:
@@ -103,12 +100,11 @@ def test_password_with_a_secretid_is_read(key: rsa.RSAPrivateKey, key_path: Path
     sealed = base64.b64encode(vector + cipher.update(padded) + cipher.finalize()).decode()
     stored = base64.b64encode(key.public_key().encrypt(aes, OAEP)).decode()
     profile = dataclasses.replace(make_vmhost().profile, password=sealed, secretid=4)
-    tools = make_tools(stored, crypt_key=str(key_path))
 
-    assert credentials.password_of(profile, tools) == SECRET
+    assert password_of(profile, stored, crypt_key=str(key_path)) == SECRET
 
     with pytest.raises(FatalProvisioningError, match="has not encrypted it for mn1") as caught:
-        credentials.password_of(profile, make_tools(None, crypt_key=str(key_path)))
+        password_of(profile, None, crypt_key=str(key_path))
     assert caught.value.blame is Blame.MANAGEMENT_NODE
     assert sealed not in str(caught.value)
 
@@ -121,11 +117,11 @@ def test_password_for_another_key_is_told_of_without_it(key_path: Path) -> None:
     )
 
     with pytest.raises(FatalProvisioningError, match="does not fit the key"):
-        credentials.password_of(profile, make_tools())
+        password_of(profile)
 
 
 def test_password_shows_in_no_text_of_an_endpoint() -> None:
-    endpoint = make_endpoint(make_vmhost(), make_tools())
+    endpoint = make_endpoint(make_vmhost(), Settings(), nothing)
 
     assert endpoint.password == "host-pw"
     assert "host-pw" not in repr(endpoint)
@@ -148,7 +144,7 @@ def test_file_of_hosts_that_cannot_be_meant_is_refused(
     path.write_text(json.dumps(data) if data else "- a\n")
 
     with pytest.raises(ConfigError, match=wrong):
-        make_endpoint(make_vmhost(), make_tools(vsphere_config=str(path)))
+        make_endpoint(make_vmhost(), Settings(vsphere_config=str(path)), nothing)
 
 
 def test_reference_file_of_the_perl_daemon_is_read() -> None:
@@ -166,6 +162,53 @@ def test_reference_file_of_the_perl_daemon_is_read() -> None:
     )
     assert vmx.guest_id_of("windows9srv-64") == "windows9Server64Guest"
     assert vmx.hardware_of("") == Hardware()
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    [
+        Hardware(
+            guest_id="rhel7_64Guest",
+            controller="ParaVirtualSCSIController",
+            card="VirtualVmxnet3",
+            firmware="efi",
+            version="vmx-13",
+        ),
+        Hardware(guest_id="windows9Server64Guest", controller="VirtualIDEController"),
+        Hardware(guest_id="otherGuest64", card="VirtualPCNet32", version="vmx-07"),
+        Hardware(),
+    ],
+)
+def test_reference_file_that_is_made_up_says_what_is_known(hardware: Hardware) -> None:
+    assert vmx.hardware_of(vmx.text_of("rhel7-base9-v3", hardware)) == hardware
+
+
+def test_names_of_leases_fit_their_column_and_stay_apart() -> None:
+    short, long, other = "ds:///a", "ds:///" + "x" * 300, "ds:///" + "x" * 299 + "y"
+
+    assert lease_name("master", short) == "master:ds:///a"
+    names = {lease_name("master", long), lease_name("use", long), lease_name("master", other)}
+    assert len(names) == 3
+    assert {len(name) for name in names} == {190}
+
+
+@pytest.mark.parametrize(
+    ("facts", "shared"),
+    [
+        ({"summary.multipleHostAccess": True}, True),
+        ({"summary.multipleHostAccess": False}, False),
+        ({}, True),
+        ({"info": vim.host.NasDatastoreInfo()}, True),
+        ({"info": vim.host.VmfsDatastoreInfo(vmfs=vim.host.VmfsVolume())}, True),
+        ({"info": vim.host.VmfsDatastoreInfo(vmfs=vim.host.VmfsVolume(local=True))}, False),
+        ({"info": vim.host.LocalDatastoreInfo()}, False),
+    ],
+)
+def test_datastore_of_which_nobody_says_that_it_is_private_counts_as_shared(
+    facts: dict[str, Any], shared: bool
+) -> None:
+    """Made by hand: vcsim tells of every datastore who sees it, stand-alone hosts do not."""
+    assert placing.is_shared(facts) is shared
 
 
 def test_desktop_windows_gets_two_sockets_at_most() -> None:

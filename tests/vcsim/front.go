@@ -213,5 +213,29 @@ func (f *Front) Control() http.Handler {
 			}
 		}
 	})
+	mux.HandleFunc("/stats", func(_ http.ResponseWriter, r *http.Request) {
+		// The simulator's own statistics never change.
+		var wanted struct {
+			Name        string
+			Cpu, Memory int32
+		}
+		_ = json.NewDecoder(r.Body).Decode(&wanted)
+		for _, entity := range simulator.Map.All("VirtualMachine") {
+			if vm := entity.(*simulator.VirtualMachine); strings.HasPrefix(vm.Name, wanted.Name) {
+				simulator.Map.WithLock(vm, func() {
+					vm.Summary.QuickStats.OverallCpuUsage = wanted.Cpu
+					vm.Summary.QuickStats.HostMemoryUsage = wanted.Memory
+				})
+			}
+		}
+		for _, entity := range simulator.Map.All("HostSystem") {
+			if host := entity.(*simulator.HostSystem); wanted.Name == "" || host.Name == wanted.Name {
+				simulator.Map.WithLock(host, func() {
+					host.Summary.QuickStats.OverallCpuUsage = wanted.Cpu
+					host.Summary.QuickStats.OverallMemoryUsage = wanted.Memory
+				})
+			}
+		}
+	})
 	return mux
 }

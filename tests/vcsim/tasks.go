@@ -45,7 +45,9 @@ func (f *Front) serve(
 				return nil, fault
 			}, false)
 		}
+		kept := keepDisks(name, vm)
 		answer := forward()
+		kept.restore(vm)
 		f.after(name, vm, body, inner(answer))
 		return answer
 	}
@@ -109,7 +111,9 @@ func (f *Front) strange(
 	if fault := f.before(name, vm, body); fault != nil {
 		return nil, fault
 	}
+	kept := keepDisks(name, vm)
 	done := inner(forward())
+	kept.restore(vm)
 	f.after(name, vm, body, done)
 	if rule.Action == "late" {
 		return nil, newFault(rule.Fault)
@@ -157,6 +161,8 @@ func (f *Front) before(
 		}
 	case name == "CloneVM_Task" && simulator.Map.IsESX():
 		return new(types.NotSupported)
+	case name == "CloneVM_Task" && isLinkedClone(body) && !snapshotGiven.Match(body):
+		return &types.InvalidArgument{InvalidProperty: "spec.snapshot"}
 	}
 	return nil
 }
@@ -171,8 +177,11 @@ func (f *Front) after(
 	switch name {
 	case "CreateVM_Task", "CloneVM_Task":
 		if made, ok := task.Info.Result.(types.ManagedObjectReference); ok {
-			if vm, ok := simulator.Map.Get(made).(*simulator.VirtualMachine); ok {
-				f.world.linkDisks(vm)
+			if made, ok := simulator.Map.Get(made).(*simulator.VirtualMachine); ok {
+				if name == "CloneVM_Task" && isLinkedClone(body) {
+					makeChildren(vm, made)
+				}
+				f.world.linkDisks(made)
 			}
 		}
 	case "ReconfigVM_Task":

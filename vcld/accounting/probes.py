@@ -30,6 +30,8 @@ from vcld.provisioning.probing import (
 )
 from vcld.schema.engine import Database
 from vcld.schema.models import Computer, Reservation
+from vcld.snapshot import VMHost
+from vcld.store import secrets
 from vcld.store.snapshots import load_vmhosts
 from vcld.waiting import Cancellation
 
@@ -68,14 +70,18 @@ def probe_hosts(
     Raises:
         StoreError: the database is away or refuses.
     """
-    targets = database.run(lambda c: begin(c, tables, hostids, find_probe))
+    targets = database.run(lambda c: begin(c, tables, hostids, find_probe, settings.fqdn))
     found = measure(targets, settings, log)
     database.run(lambda c: finish(c, tables, targets, found))
     return len(found) == len(targets)
 
 
 def begin(
-    connection: Connection, tables: Tables, hostids: Collection[int], find_probe: ProbeFinder
+    connection: Connection,
+    tables: Tables,
+    hostids: Collection[int],
+    find_probe: ProbeFinder,
+    fqdn: str,
 ) -> list[Target]:
     """Find out what to ask whom; the hosts are MONITORING until ``finish``."""
     pool = tables.host_pool.c
@@ -95,6 +101,7 @@ def begin(
                 ram_mib=host.ram_mib,
                 procnumber=host.procnumber,
                 vmhost=vmhosts.get(host.oid),
+                secret=_find_secret(connection, vmhosts.get(host.oid), fqdn),
                 vms=tuple(vms.get(host.oid, ())),
             ),
             probe=probe,
@@ -113,6 +120,12 @@ def begin(
         .values(state=int(HostState.MONITORING))
     )
     return targets
+
+
+def _find_secret(connection: Connection, vmhost: VMHost | None, fqdn: str) -> str | None:
+    if vmhost is None or vmhost.profile.secretid is None:
+        return None
+    return secrets.find_for(connection, vmhost.profile.secretid, fqdn)
 
 
 def measure(targets: Sequence[Target], settings: Settings, log: Any) -> dict[int, Measurement]:

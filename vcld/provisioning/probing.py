@@ -74,6 +74,8 @@ class ProbedHost:
     procnumber: int
     #: With its profile and credentials; None for a computer that is no VM host.
     vmhost: VMHost | None
+    #: Where the profile's password is a secret of the web site: its key, encrypted for this node.
+    secret: str | None = field(default=None, repr=False)
     vms: tuple[ProbedVm, ...] = ()
 
 

@@ -6,7 +6,6 @@ so that whatever fails leaves the VM, and every image that was there, as they we
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 
 from vcld.errors import Blame, FatalProvisioningError, LoadTimeoutError, ProvisioningError
@@ -47,12 +46,15 @@ class Capture:
         what = f"the capture of {self._image}"
         with host.leases.hold(host.master_lease(self._image), what):
             self._refuse_taken()
+            host.step("capture:shut-down")
             self._shut_down(machine)
+            host.step("capture:off")
             try:
                 self._store(machine, disk)
             except ProvisioningError as err:
                 self._wake(machine, err)
                 raise
+        host.step("capture:stored")
         if not keep_running:
             host.machines.remove(vm for vm in host.machines.own() if vm.ref == machine.ref)
 
@@ -99,8 +101,8 @@ class Capture:
     def _store(self, machine: Machine, disk: Disk) -> None:
         host = self._host
         places = [place for place in (host.repository, host.masters) if place is not None]
-        hardware = self._hardware(machine, disk)
-        size = max(host.reservation.image.size_mib * MIB, disk.capacity_kib * 1024 // 4)
+        hardware, reference = self._hardware(machine, disk), self._reference(machine)
+        size = self._size_bytes(disk)
         needs: dict[str, tuple[Datastore, int]] = {}
         for place in places:
             store = host.datastore_of(place.base)
@@ -116,43 +118,60 @@ class Capture:
             )
             undo.callback(_discard, drafts)
             for place in places:
-                drafts.append(self._copy(place, disk, hardware))
+                host.step("capture:copy")
+                drafts.append(self._copy(place, disk, hardware, reference))
             local = host.local_repository
             if local is not None:
+                host.step("capture:fetch")
                 fetched = local.store(self._image, drafts[-1].folder)
                 host.leases.confirm()
                 local.publish(self._image, fetched)
             host.leases.confirm()
             while drafts:
+                host.step("capture:publish")
                 drafts[0].publish()
                 drafts.pop(0)
 
-    def _copy(self, place: ImageFolder, disk: Disk, hardware: Hardware) -> Draft:
+    def _size_bytes(self, disk: Disk) -> int:
+        """What a copy may need: all that the disk and its parents hold now."""
+        held = 0
+        for text in (disk.path, *disk.chain):
+            path = parse(text)
+            stem = path.name.removesuffix(".vmdk")
+            entries = self._host.files.list(path.parent) or {}
+            held += sum(
+                facts.size_bytes
+                for name, facts in entries.items()
+                if name.startswith(stem) and name.endswith(".vmdk")
+            )
+        return max(self._host.reservation.image.size_mib * MIB, held)
+
+    def _reference(self, machine: Machine) -> str:
+        """The VM's own vmx file; empty when the host does not give it."""
+        if machine.path is None:
+            return ""
+        try:
+            return self._host.files.read_text(machine.path) or ""
+        except ProvisioningError as err:
+            self._host.tools.log.info("the vmx file cannot be read", reason=str(err))
+            return ""
+
+    def _copy(self, place: ImageFolder, disk: Disk, hardware: Hardware, reference: str) -> Draft:
         host = self._host
         store = host.datastore_of(place.base)
-        limit = host.limit("copies", store.name, masters.COPIES)
-        turn = f"a turn at copying to {store.name}"
-        with host.leases.hold(f"copies:{store.url}", turn, limit=limit):
+        with masters.copy_turn(host, store):
             return place.add(
                 self._image,
                 parse(disk.path),
                 hardware=hardware,
+                reference=reference,
                 capacity_kib=disk.capacity_kib or None,
                 expected_bytes=None,
-                on_progress=self._teller(f"copying {self._image} to {store.name}"),
+                on_progress=masters.copy_teller(
+                    host, f"copying {self._image} to {store.name}", "info"
+                ),
                 confirm=host.leases.confirm,
             )
-
-    def _teller(self, text: str) -> Callable[[int], None]:
-        told = -1
-
-        def tell(percent: int) -> None:
-            nonlocal told
-            if percent // 10 != told // 10:
-                told = percent
-                self._host.tools.progress("info", f"{text}, {percent} %")
-
-        return tell
 
     def _hardware(self, machine: Machine, disk: Disk) -> Hardware:
         facts = self._host.client.read_one(

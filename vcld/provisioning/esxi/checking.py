@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from pyVmomi import vmodl
 
 from vcld.errors import VcldError
 from vcld.guest.interface import Tools
-from vcld.provisioning.esxi import naming
+from vcld.provisioning.esxi import disks, naming
 from vcld.provisioning.esxi.client import Client
+from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.endpoint import make_endpoint
 from vcld.provisioning.esxi.files import Files
 from vcld.provisioning.esxi.inventory import Inventory
@@ -22,7 +25,7 @@ from vcld.provisioning.esxi.placing import read_inventory
 from vcld.provisioning.esxi.session import Session
 from vcld.provisioning.esxi.space import GIB, SPARE_BYTES
 from vcld.snapshot import VMHost
-from vcld.store import leases
+from vcld.store import leases, secrets
 
 #: What the profile's user must be allowed to do where its VMs are made.
 PRIVILEGES = (
@@ -38,6 +41,14 @@ PRIVILEGES = (
 )
 
 
+#: Besides, where clones are wanted.
+CLONE_PRIVILEGES = (
+    "VirtualMachine.Provisioning.Clone",
+    "VirtualMachine.State.CreateSnapshot",
+    "VirtualMachine.Config.Rename",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that was looked at."""
@@ -50,7 +61,7 @@ class Finding:
 def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
     """Look at everything that a load needs, as far as one thing does not need another."""
     try:
-        endpoint = make_endpoint(vmhost, tools)
+        endpoint = make_endpoint(vmhost, tools.settings, partial(tools.run, secrets.find_for))
     except VcldError as err:
         return [Finding(what="profile", ok=False, text=str(err))]
     session = Session(endpoint, tools.cancellation, tools.log, patience_seconds=0)
@@ -68,7 +79,9 @@ def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
         return [Finding(what="API", ok=False, text=str(err))]
     try:
         inventory = read_inventory(client, vmhost)
-        found += _rights(client, inventory)
+        mode = _disks(client, vmhost, tools, found)
+        wanted = PRIVILEGES + (CLONE_PRIVILEGES if mode is DiskMode.CLONE else ())
+        found += _rights(client, inventory, wanted)
         found += _datastores(client, inventory, vmhost, tools)
         found += _networks(inventory, vmhost)
     except VcldError as err:
@@ -78,16 +91,30 @@ def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
     return found
 
 
-def _rights(client: Client, inventory: Inventory) -> list[Finding]:
+def _disks(client: Client, vmhost: VMHost, tools: Tools, found: list[Finding]) -> DiskMode:
+    """How VMs get their disks, as far as no image says otherwise."""
+    try:
+        name, mode = disks.wanted(tools, vmhost, None) or ("", DiskMode.LINKED)
+        if mode is DiskMode.CLONE and not client.session.is_vcenter:
+            raise disks.no_vcenter(name, vmhost)
+    except VcldError as err:
+        found.append(Finding(what="disks", ok=False, text=str(err)))
+        return DiskMode.LINKED
+    why = f"variable {name}" if name else "no variable says otherwise"
+    found.append(Finding(what="disks", ok=True, text=f"{mode.value} ({why})"))
+    return mode
+
+
+def _rights(client: Client, inventory: Inventory, privileges: Sequence[str]) -> list[Finding]:
     manager = client.content.authorizationManager
     sessions = client.content.sessionManager
     try:
         current: Any = client.read_one(sessions, "currentSession").get("currentSession")
-        has = manager.HasPrivilegeOnEntity(inventory.folder, current.key, list(PRIVILEGES))
+        has = manager.HasPrivilegeOnEntity(inventory.folder, current.key, list(privileges))
     except (vmodl.MethodFault, AttributeError):
         text = "the server does not tell them; the first load will"
         return [Finding(what="rights", ok=True, text=text)]
-    lacking = [name for name, given in zip(PRIVILEGES, has, strict=False) if not given]
+    lacking = [name for name, given in zip(privileges, has, strict=False) if not given]
     if lacking:
         return [Finding(what="rights", ok=False, text=f"lacks {', '.join(lacking)}")]
     return [Finding(what="rights", ok=True, text="all that a load needs")]

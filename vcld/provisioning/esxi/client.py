@@ -44,10 +44,22 @@ class Client:
     ) -> dict[Any, Properties]:
         """Read properties of objects, and of those that ``hops`` lead to, in one call.
 
-        ``paths`` says what of which type. Properties that are not set are not in the answer.
+        ``paths`` says what of which type. Properties that are not set are not in the answer,
+        and neither are objects that are gone: other workers remove theirs at any time.
         """
-        if not refs:
-            return {}
+        while refs:
+            try:
+                return self._read(refs, paths, hops)
+            except vmodl.fault.ManagedObjectNotFound as gone:
+                left = [ref for ref in refs if ref != gone.obj]
+                if len(left) == len(refs):
+                    raise
+                refs = left
+        return {}
+
+    def _read(
+        self, refs: Sequence[Any], paths: Mapping[type, Sequence[str]], hops: Sequence[Any]
+    ) -> dict[Any, Properties]:
         spec = collector.FilterSpec(
             objectSet=[collector.ObjectSpec(obj=ref, selectSet=list(hops)) for ref in refs],
             propSet=[
@@ -68,10 +80,7 @@ class Client:
 
     def read_one(self, ref: Any, *paths: str) -> Properties:
         """Read properties of one object; empty when it is gone."""
-        try:
-            return self.read([ref], {type(ref): paths}).get(ref, {})
-        except vmodl.fault.ManagedObjectNotFound:
-            return {}
+        return self.read([ref], {type(ref): paths}).get(ref, {})
 
     def watch(
         self, ref: Any, paths: Sequence[str], *, limit_seconds: float

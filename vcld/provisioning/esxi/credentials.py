@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, padding, serialization
@@ -16,16 +17,18 @@ from cryptography.hazmat.primitives.asymmetric import padding as rsa_padding
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from vcld.config import Settings
 from vcld.errors import Blame, FatalProvisioningError
-from vcld.guest.interface import Tools
 from vcld.snapshot import VMProfile
-from vcld.store import secrets
 
 BLOCK_BYTES = 16
+#: What ``vcld.store.secrets.find_for`` answers: a secret's AES key, encrypted for a node, by the
+#: secret's id and the node's name.
+FindSecret = Callable[[int, str], str | None]
 _SHA1 = hashes.SHA1()  # noqa: S303 - what VCL encrypts with: the default of OAEP
 
 
-def password_of(profile: VMProfile, tools: Tools) -> str:
+def password_of(profile: VMProfile, settings: Settings, find_secret: FindSecret) -> str:
     """The password, for use; it goes nowhere else.
 
     Raises:
@@ -33,7 +36,7 @@ def password_of(profile: VMProfile, tools: Tools) -> str:
     """
     try:
         if profile.password and profile.secretid:
-            return _by_secret(profile, tools)
+            return _by_secret(profile, profile.secretid, settings, find_secret)
         if profile.encryptedpasswd and profile.rsakey:
             key = _private_key(Path(profile.rsakey))
             return _open(key, binascii.unhexlify(profile.encryptedpasswd)).decode()
@@ -44,12 +47,14 @@ def password_of(profile: VMProfile, tools: Tools) -> str:
     return profile.password
 
 
-def _by_secret(profile: VMProfile, tools: Tools) -> str:
-    fqdn = tools.settings.fqdn
-    stored = tools.run(secrets.find_for, profile.secretid, fqdn)
+def _by_secret(
+    profile: VMProfile, secretid: int, settings: Settings, find_secret: FindSecret
+) -> str:
+    fqdn = settings.fqdn
+    stored = find_secret(secretid, fqdn)
     if stored is None:
         raise _unusable(profile, f"the web site has not encrypted it for {fqdn} yet")
-    path = Path(tools.settings.crypt_key or f"/root/.vcl/{fqdn}.key")
+    path = Path(settings.crypt_key or f"/root/.vcl/{fqdn}.key")
     aes = _open(_private_key(path), base64.b64decode(stored))
     sealed = base64.b64decode(profile.password or "")
     cipher = Cipher(algorithms.AES(aes), modes.CBC(sealed[:BLOCK_BYTES])).decryptor()

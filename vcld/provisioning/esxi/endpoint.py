@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
+from vcld.config import Settings
 from vcld.errors import Blame, ConfigError, FatalProvisioningError
-from vcld.guest.interface import Tools
 from vcld.provisioning.esxi import credentials
 from vcld.snapshot import VMHost
 
@@ -43,14 +43,16 @@ class Endpoint:
     certificate_name: str = ""
 
 
-def make_endpoint(vmhost: VMHost, tools: Tools) -> Endpoint:
+def make_endpoint(
+    vmhost: VMHost, settings: Settings, find_secret: credentials.FindSecret
+) -> Endpoint:
     """Put together what is known of a VM host's API.
 
     Raises:
         ConfigError: the file cannot be used.
         FatalProvisioningError: the profile has no user name or password that can be read.
     """
-    facts = _entry(tools.settings.vsphere_config, vmhost.hostname)
+    facts = _entry(settings.vsphere_config, vmhost.hostname)
     profile = vmhost.profile
     if not profile.username:
         raise FatalProvisioningError(
@@ -62,7 +64,7 @@ def make_endpoint(vmhost: VMHost, tools: Tools) -> Endpoint:
         address=facts.get("address") or vmhost.privateIPaddress or vmhost.IPaddress,
         port=int(facts.get("port", HTTPS_PORT)),
         username=profile.username,
-        password=credentials.password_of(profile, tools),
+        password=credentials.password_of(profile, settings, find_secret),
         thumbprint=re.sub(r"[:\s]", "", str(facts.get("thumbprint", ""))).lower(),
         ca_file=str(facts.get("ca_file", "")),
         certificate_name=str(facts.get("certificate_name", vmhost.hostname)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from pyVmomi import vim, vmodl
 
@@ -13,6 +15,7 @@ from vcld.errors import (
     ProvisioningError,
 )
 
+T = TypeVar("T")
 #: Somebody else works on the same thing: it may be free in a moment.
 BUSY = (
     vim.fault.TaskInProgress,
@@ -59,3 +62,21 @@ def translate(fault: Any, what: str, blame: Blame = Blame.VMHOST) -> Provisionin
             blame=Blame.VMHOST,
         )
     return ProvisioningError(text, blame=blame)
+
+
+def translated(method: Callable[..., T]) -> Callable[..., T]:
+    """Let no fault of the API leave a provisioner: each is an error that says whose it is.
+
+    Faults that a step knows how to take have been taken before.
+    """
+
+    @functools.wraps(method)
+    def inner(self: Any, *args: Any, **facts: Any) -> T:
+        try:
+            return method(self, *args, **facts)
+        except vmodl.MethodFault as fault:
+            name = self.reservation.computer.shortname
+            what = f"the VM host refuses a call of {method.__name__} for {name}"
+            raise translate(fault, what) from fault
+
+    return inner

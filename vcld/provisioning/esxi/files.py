@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from pyVmomi import vim
 
@@ -32,10 +32,22 @@ class FileFacts:
     is_folder: bool = False
 
 
+class Readable(Protocol):
+    """What can be read in parts, to an empty one at its end."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class Reader(Readable, Protocol):
+    """The same, with a size that is known before."""
+
+    size_bytes: int
+
+
 class _Watched:
     """A file that is read for an upload: between two parts the work may be told to stop."""
 
-    def __init__(self, reader: BinaryIO, client: Client) -> None:
+    def __init__(self, reader: Readable, client: Client) -> None:
         self._reader = reader
         self._client = client
 
@@ -167,6 +179,15 @@ class Files:
         with source.open("rb") as reader:
             body = _Watched(reader, self._client)
             status, _ = self._request("PUT", target, body, source.stat().st_size)
+        if status not in {OK, CREATED}:
+            raise ProvisioningError(
+                f"{target} cannot be written: HTTP {status}", blame=Blame.VMHOST
+            )
+
+    def receive(self, stream: Reader, target: DatastorePath) -> None:
+        """Send what is read from elsewhere to a datastore."""
+        body = _Watched(stream, self._client)
+        status, _ = self._request("PUT", target, body, stream.size_bytes)
         if status not in {OK, CREATED}:
             raise ProvisioningError(
                 f"{target} cannot be written: HTTP {status}", blame=Blame.VMHOST

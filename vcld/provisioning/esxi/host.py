@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cached_property
+import hashlib
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 
 from vcld.errors import FatalProvisioningError, ReservationDataError
@@ -22,15 +24,35 @@ from vcld.provisioning.esxi.session import Session
 from vcld.provisioning.esxi.space import Space
 from vcld.provisioning.leasing import Leases
 from vcld.snapshot import Reservation, VMHost
+from vcld.store import secrets
+
+#: Of the column vcld_lease.name.
+LONGEST_LEASE = 190
 
 
 class Host:
     """The VM host of a reservation's computer."""
 
-    def __init__(self, reservation: Reservation, tools: Tools) -> None:
+    def __init__(
+        self,
+        reservation: Reservation,
+        tools: Tools,
+        on_step: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self.reservation = reservation
         self.tools = tools
+        self._on_step = on_step
         self.leases = Leases(reservation, tools)
+
+    def step(self, name: str) -> None:
+        """Enter a named step: a point at which a worker may stop, or die, and be done over.
+
+        Raises:
+            WorkerStopped: the request was changed or the daemon ends.
+        """
+        self.tools.cancellation.check()
+        self.tools.log.debug("step reached", step=name)
+        self._on_step(name)
 
     @cached_property
     def vmhost(self) -> VMHost:
@@ -49,7 +71,9 @@ class Host:
     @cached_property
     def session(self) -> Session:
         return Session(
-            make_endpoint(self.vmhost, self.tools),
+            make_endpoint(
+                self.vmhost, self.tools.settings, partial(self.tools.run, secrets.find_for)
+            ),
             self.tools.cancellation,
             self.tools.log,
             patience_seconds=self.tools.settings.vsphere_patience_seconds,
@@ -120,11 +144,11 @@ class Host:
     def master_lease(self, imagename: str) -> str:
         """What a copy, a removal and a capture of one master take in turns, on whatever host."""
         base = self.masters.base
-        return f"master:{self.datastore_of(base).url}/{base.path}/{imagename}"
+        return lease_name("master", f"{self.datastore_of(base).url}/{base.path}/{imagename}")
 
     def use_name(self, imagename: str) -> str:
         """Under this name loads say that they are about to use a master."""
-        return f"use:{self.master_lease(imagename)}"
+        return lease_name("use", self.master_lease(imagename))
 
     def refresh(self) -> None:
         """Read the inventory anew when it is next asked for."""
@@ -161,3 +185,12 @@ class Host:
                 " names no datastore; write [datastore] folder"
             ) from err
         return DatastorePath(self.inventory.datastore(path.datastore).name, path.path)
+
+
+def lease_name(kind: str, thing: str) -> str:
+    """A lease's name; what is too long for its column is told apart by its digest."""
+    name = f"{kind}:{thing}"
+    if len(name) <= LONGEST_LEASE:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{name[: LONGEST_LEASE - len(digest) - 1]}~{digest}"

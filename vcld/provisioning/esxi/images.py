@@ -11,7 +11,7 @@ from vcld.provisioning.esxi import marker, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.marker import MARKER, Hardware
 from vcld.provisioning.esxi.paths import DatastorePath
-from vcld.provisioning.esxi.vmx import hardware_of
+from vcld.provisioning.esxi.vmx import hardware_of, text_of
 
 MIB = 1 << 20
 
@@ -34,6 +34,11 @@ class StoredImage:
     def size_bytes(self) -> int:
         disks = (f.size_bytes for name, f in self.files.items() if name.endswith(".vmdk"))
         return sum(disks)
+
+    @property
+    def data_bytes(self) -> int:
+        """Size of what the disk's descriptor only describes; a copy has a descriptor of its own."""
+        return data_bytes(self.name, self.files)
 
     @property
     def size_mib(self) -> int:
@@ -63,14 +68,22 @@ class ImageFolder:
             found = marker.from_text(text, folder)
             found.check(folder, present)
             capacity, hardware = found.capacity_kib, found.hardware
-        elif f"{name}.vmx.reference" in present:
-            text = self.files.read_text(folder / f"{name}.vmx.reference") or ""
-            hardware = hardware_of(text)
+        elif naming.reference_of(name) in present:
+            hardware = hardware_of(self.files.read_text(folder / naming.reference_of(name)) or "")
         if capacity is None:
             capacity = self.files.capacity_kib(naming.disk_in(folder, name))
         return StoredImage(
-            name=name, folder=folder, files=present, capacity_kib=capacity, hardware=hardware
+            name=name,
+            folder=folder,
+            files=present,
+            capacity_kib=capacity,
+            hardware=hardware,
         )
+
+    def reference(self, image: StoredImage) -> str:
+        """The vmx file of the VM that it was captured from, which Perl daemons read; or empty."""
+        name = naming.reference_of(image.name)
+        return self.files.read_text(image.folder / name) or "" if name in image.files else ""
 
     def add(
         self,
@@ -78,6 +91,7 @@ class ImageFolder:
         disk: DatastorePath,
         *,
         hardware: Hardware,
+        reference: str,
         capacity_kib: int | None,
         expected_bytes: int | None,
         on_progress: Callable[[int], None],
@@ -90,8 +104,9 @@ class ImageFolder:
             name: of the image.
             disk: what is copied, with all that its parents hold.
             hardware: of the VM that the image was captured from.
+            reference: its vmx file; empty: one is made up from ``hardware``.
             capacity_kib: of the disk, where it is known.
-            expected_bytes: size of all files of the copy, where it is known.
+            expected_bytes: what ``data_bytes`` of the copy must be, where that is known.
             on_progress: told of the percentage that is copied.
             keep: an unfinished folder that is still needed.
             confirm: asked before the marker is written; raises when the right to go on is lost.
@@ -105,6 +120,8 @@ class ImageFolder:
         self.files.make_folder(folder)
         try:
             self.files.copy_disk(disk, naming.disk_in(folder, name), on_progress)
+            text = reference or text_of(name, hardware)
+            self.files.write_text(folder / naming.reference_of(name), text)
             present = self.files.list(folder) or {}
             shown = self.files.capacity_kib(naming.disk_in(folder, name))
             _verify(name, folder, present, (capacity_kib, shown), expected_bytes)
@@ -151,6 +168,12 @@ class Draft:
             return
 
 
+def data_bytes(name: str, files: Mapping[str, FileFacts]) -> int:
+    """Size of a disk's extents; of the disk itself where it is one file."""
+    extents = {entry for entry in files if entry.endswith(".vmdk")} - {f"{name}.vmdk"}
+    return sum(files[entry].size_bytes for entry in extents or {f"{name}.vmdk"})
+
+
 def _verify(
     name: str,
     folder: DatastorePath,
@@ -158,7 +181,7 @@ def _verify(
     capacities_kib: tuple[int | None, int | None],
     expected_bytes: int | None,
 ) -> None:
-    """Compare a copy with its source: by capacity, where hosts tell it, and by size."""
+    """Compare a copy with its source: by capacity, or by size where the host does not tell it."""
     if f"{name}.vmdk" not in present:
         raise ProvisioningError(f"the copy in {folder} has no {name}.vmdk", blame=Blame.IMAGE)
     wanted, shown = capacities_kib
@@ -166,7 +189,9 @@ def _verify(
         raise ProvisioningError(
             f"the copy in {folder} shows {shown} KiB instead of {wanted}", blame=Blame.IMAGE
         )
-    size = sum(facts.size_bytes for name, facts in present.items() if name.endswith(".vmdk"))
+    if wanted and shown:
+        return  # a thin copy may take less room than its source
+    size = data_bytes(name, present)
     if expected_bytes is not None and size != expected_bytes:
         raise ProvisioningError(
             f"the copy in {folder} has {size} bytes instead of {expected_bytes}",

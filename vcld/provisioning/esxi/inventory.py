@@ -25,6 +25,7 @@ class Datastore:
     capacity_bytes: int
     free_bytes: int
     accessible: bool
+    #: True when other hosts see it too, or may.
     shared: bool
     browser: Any
 
@@ -148,6 +149,7 @@ PATHS: dict[type, Sequence[str]] = {
         "summary.freeSpace",
         "summary.accessible",
         "summary.multipleHostAccess",
+        "info",
     ),
     vim.Network: ("name",),
     DVS: ("name", "key", "config.distributedVirtualSwitch"),

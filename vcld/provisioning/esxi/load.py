@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from pyVmomi import vmodl
@@ -18,17 +19,33 @@ from vcld.errors import (
     FatalProvisioningError,
     ProvisioningError,
 )
-from vcld.provisioning.esxi import faults, masters, naming, placing, reclaim, spec
+from vcld.provisioning.esxi import (
+    disks,
+    faults,
+    masters,
+    naming,
+    placing,
+    reclaim,
+    sources,
+    spec,
+)
+from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.host import Host
 from vcld.provisioning.esxi.images import MIB, StoredImage
-from vcld.provisioning.esxi.inventory import Datastore, Machine
+from vcld.provisioning.esxi.inventory import Datastore, Machine, Network
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 
 #: Loads at one time per VM host, where the site sets no limit.
 LOADS = 8
 #: Part of an image's size that a linked disk may grow to before the next load.
 DELTA_SHARE = 4
-LINKED, COPIED = "linked", "copy"
+DISK_TEXTS = {
+    DiskMode.LINKED: "a linked disk",
+    DiskMode.COPY: "a disk of its own",
+    DiskMode.CLONE: "a linked clone",
+}
+#: In the order of the cards, each with the MAC address that VCL gives it, if any.
+Networks = list[tuple[Network, str | None]]
 
 
 class Loader:
@@ -39,7 +56,11 @@ class Loader:
         self._reservation = host.reservation
         self._name = host.reservation.computer.shortname
         self._image = host.reservation.imagerevision.imagename
-        self.mode = COPIED if host.reservation.request.is_server else LINKED
+
+    @cached_property
+    def mode(self) -> DiskMode:
+        """How the VM gets its disk."""
+        return disks.choose(self._host)
 
     def run(self) -> None:
         """Load, up to a VM that was started.
@@ -60,20 +81,38 @@ class Loader:
         host, tell = self._host, self._host.tools.progress
         tell("startload", f"preparing the load of {self._image} on {self._name}")
         nets = spec.networks(self._reservation, host.inventory)
+        host.step("load:remove")
         self._remove_old()
         self._check_macs()
         tell("transfervm", f"putting {self._image} on datastore {host.masters.base.datastore}")
+        host.step("load:master")
         master = masters.ensure(host, self._image)
+        host.step("load:space")
         with self._space(master):
-            self._make_folder()
-            if self.mode == COPIED:
-                self._copy_disk(master)
-            tell("vmsetupconfig", f"configuring the virtual machine {self._name}")
-            machine = self._create(master, nets)
+            machine = self._make(master, nets)
+            host.step("load:check")
             self._check_disks(machine, master)
             tell("startvm", f"starting the virtual machine {self._name}")
+            host.step("load:start")
             host.leases.confirm()
             host.machines.power_on(machine)
+        host.step("load:started")
+
+    def _make(self, master: StoredImage, nets: Networks) -> Machine:
+        host, setting_up = self._host, f"configuring the virtual machine {self._name}"
+        if self.mode is DiskMode.CLONE:
+            host.tools.progress("vmsetupconfig", setting_up)
+            cards = self._cards(master, nets)
+            config = spec.clone_config(self._reservation, host.inventory, master, cards)
+            return sources.clone(host, master, config)
+        host.step("load:folder")
+        host.files.make_folder(host.vm_folder)
+        if self.mode is DiskMode.COPY:
+            host.step("load:disk")
+            self._copy_disk(master)
+        host.tools.progress("vmsetupconfig", setting_up)
+        host.step("load:create")
+        return self._create(master, nets)
 
     def plan(self) -> list[str]:
         """What a load would do, a sentence each; nothing is changed.
@@ -83,6 +122,7 @@ class Loader:
         """
         host = self._host
         nets = spec.networks(self._reservation, host.inventory)
+        self._check_macs()
         lines = [f"remove VM {vm.name} ({vm.power})" for vm in host.machines.own()]
         store = host.datastore_of(host.masters.base)
         found = host.masters.find(self._image)
@@ -90,7 +130,9 @@ class Loader:
         if source is None:
             where = f"datastore {store.name} nor in the repository"
             raise FatalProvisioningError(
-                f"image {self._image} is neither on {where}", blame=Blame.IMAGE
+                f"image {self._image} is neither on {where}; a load would ask"
+                " the partner management nodes for it, which a plan does not",
+                blame=Blame.IMAGE,
             )
         if found is None:
             lines.append(f"copy {source.disk} to {store.name} ({source.size_mib} MiB)")
@@ -101,24 +143,33 @@ class Loader:
                 f"datastore {one.name}: {needed // MIB} MiB needed, {max(0, free) // MIB} MiB"
                 f" available: {verdict}"
             )
-        disk = "a linked disk" if self.mode == LINKED else "a disk of its own"
+        disk = DISK_TEXTS[self.mode]
         guest = spec.guest_id(self._reservation.image, source.hardware)
         count, _ = spec.processors(self._reservation.image, guest, host.inventory.cores)
         lines.append(
-            f"create VM {naming.vm_name(self._reservation)} in {host.vm_folder}: {guest}, {count}"
+            f"create VM {naming.vm_name(self._reservation)} in {self._folder}: {guest}, {count}"
             f" CPUs, {spec.memory_mib(self._reservation.image)} MiB, {disk}"
         )
         lines += [f"connect {net.name} with MAC {mac or 'of its own'}" for net, mac in nets]
         return [*lines, "start it"]
 
+    @property
+    def _base(self) -> DatastorePath:
+        base = self._host.vm_base
+        return sources.root_of(base) if self.mode is DiskMode.CLONE else base
+
+    @property
+    def _folder(self) -> DatastorePath:
+        return self._base / naming.vm_folder_name(self._reservation)
+
     def _remove_old(self) -> None:
         machines = self._host.machines
         own = machines.own()
         machines.remove(own)
-        folder = self._host.vm_folder
+        folder = self._folder
         if not own:
             # A worker may have died before it registered what it made.
-            machines.remove_folders(self._host.vm_base)
+            machines.remove_folders(self._base)
         elif folder not in {vm.path.parent for vm in own if vm.path is not None}:
             self._host.files.delete(folder)
 
@@ -135,7 +186,7 @@ class Loader:
     def _needs(self, master: StoredImage) -> dict[str, tuple[Datastore, int]]:
         image = self._reservation.image
         disk = master.size_bytes
-        if self.mode == LINKED:
+        if self.mode is not DiskMode.COPY:
             disk = max(disk, image.size_mib * MIB) // DELTA_SHARE
         store = self._host.datastore_of(self._host.vm_base)
         # The swap file is as large as the memory.
@@ -151,43 +202,33 @@ class Loader:
         with host.space.promise(self._needs(master), make_room):
             yield
 
-    def _make_folder(self) -> None:
-        self._host.files.make_folder(self._host.vm_folder)
-
     def _copy_disk(self, master: StoredImage) -> None:
         host, folder = self._host, self._host.vm_folder
-        text = f"copying {self._image} for {self._name}"
-        told = -1
-
-        def tell(percent: int) -> None:
-            nonlocal told
-            if percent // 10 != told // 10:
-                told = percent
-                host.tools.progress("transfervm", f"{text}, {percent} %")
-
-        store = host.datastore_of(folder)
-        limit = host.limit("copies", store.name, masters.COPIES)
-        turn = f"a turn at copying to {store.name}"
-        with host.leases.hold(f"copies:{store.url}", turn, limit=limit):
+        tell = masters.copy_teller(host, f"copying {self._image} for {self._name}")
+        with masters.copy_turn(host, host.datastore_of(folder)):
             host.files.copy_disk(master.disk, folder / f"{folder.name}.vmdk", tell)
 
-    def _create(self, master: StoredImage, nets: list[Any]) -> Machine:
-        host, folder = self._host, self._host.vm_folder
-        capacity = spec.check_disk(master, self._reservation.image)
-        if self.mode == LINKED:
-            disk = spec.linked_disk(folder, master, capacity)
-        else:
-            disk = spec.own_disk(folder, capacity)
-        cards = [
+    def _cards(self, master: StoredImage, nets: Networks) -> list[Any]:
+        client = self._host.client
+        return [
             spec.card(
                 index,
                 network,
                 mac,
                 master.hardware,
-                placing.switch_uuid(host.client, network) if network.switch else "",
+                placing.switch_uuid(client, network) if network.switch else "",
             )
             for index, (network, mac) in enumerate(nets)
         ]
+
+    def _create(self, master: StoredImage, nets: Networks) -> Machine:
+        host, folder = self._host, self._host.vm_folder
+        capacity = spec.check_disk(master, self._reservation.image)
+        if self.mode is DiskMode.LINKED:
+            disk = spec.linked_disk(folder, master, capacity)
+        else:
+            disk = spec.own_disk(folder, capacity)
+        cards = self._cards(master, nets)
         config = spec.make_config(self._reservation, host.inventory, folder, master, disk, cards)
         place = host.inventory
         what = f"the virtual machine {self._name} cannot be made"
@@ -214,18 +255,21 @@ class Loader:
 
     def _check_disks(self, machine: Machine, master: StoredImage) -> None:
         """Make sure, before it runs, that the VM writes into its own folder only."""
-        disks = self._host.machines.disks(machine)
-        good = bool(disks)
-        for disk in disks:
+        found = self._host.machines.disks(machine)
+        folder = machine.path.parent if machine.path is not None else self._folder
+        good = bool(found) and naming.is_folder_of(self._reservation.computer, folder.name)
+        for disk in found:
             path: DatastorePath = parse(disk.path)
-            good = good and self._host.vm_folder.holds(path) and path != master.disk
-            if self.mode == LINKED:
-                good = good and disk.parent is not None and parse(disk.parent) == master.disk
+            good = good and folder.holds(path) and path != master.disk
+            if self.mode is DiskMode.COPY:
+                good = good and not disk.chain
+            else:
+                good = good and bool(disk.chain) and parse(disk.chain[-1]) == master.disk
         if good:
             return
         self._host.machines.remove([machine])
         raise ProvisioningError(
             f"the VM host did not make the disk of {self._name} as it was told: it would write"
-            f" to {', '.join(disk.path for disk in disks) or 'nothing'}; the VM was removed",
+            f" to {', '.join(disk.path for disk in found) or 'nothing'}; the VM was removed",
             blame=Blame.VMHOST,
         )

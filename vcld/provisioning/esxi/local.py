@@ -30,6 +30,7 @@ class LocalFolder:
         Raises:
             FatalProvisioningError: it is there, and damaged.
         """
+        naming.check_image(name)
         folder = self._base / name
         if not (folder / f"{name}.vmdk").is_file():
             return None
@@ -39,17 +40,29 @@ class LocalFolder:
             if path.is_file()
         }
         capacity, hardware = None, Hardware()
-        reference = folder / f"{name}.vmx.reference"
         if MARKER in present:
             found = marker.from_text((folder / MARKER).read_text(encoding="utf-8"), folder)
             found.check(folder, present)
             capacity, hardware = found.capacity_kib, found.hardware
-        elif reference.is_file():
-            hardware = hardware_of(reference.read_text(encoding="utf-8", errors="replace"))
+        elif naming.reference_of(name) in present:
+            hardware = hardware_of(self._read_reference(name))
         nowhere = DatastorePath("", name)
         return StoredImage(
-            name=name, folder=nowhere, files=present, capacity_kib=capacity, hardware=hardware
+            name=name,
+            folder=nowhere,
+            files=present,
+            capacity_kib=capacity,
+            hardware=hardware,
         )
+
+    def reference(self, image: StoredImage) -> str:
+        """The vmx file of the VM that it was captured from, which Perl daemons read; or empty."""
+        there = naming.reference_of(image.name) in image.files
+        return self._read_reference(image.name) if there else ""
+
+    def _read_reference(self, name: str) -> str:
+        path = self._base / name / naming.reference_of(name)
+        return path.read_text(encoding="utf-8", errors="replace")
 
     def upload(
         self, image: StoredImage, base: DatastorePath, on_progress: Callable[[int], None]
@@ -95,6 +108,32 @@ class LocalFolder:
             if isinstance(err, ProvisioningError):
                 raise
             raise ProvisioningError(
+                f"the repository {self._base} cannot be written: {err.strerror}",
+                blame=Blame.MANAGEMENT_NODE,
+            ) from err
+        return target
+
+    def make_draft(self, name: str, size_bytes: int) -> Path:
+        """A folder for an image that is about to come; what earlier attempts left is removed.
+
+        Raises:
+            FatalProvisioningError: there is no room for it, or it cannot be made.
+        """
+        for old in self._base.glob(f"{name}{naming.PARTIAL}*"):
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            self._base.mkdir(mode=0o755, parents=True, exist_ok=True)
+            free = shutil.disk_usage(self._base).free
+            if free < size_bytes:
+                raise FatalProvisioningError(
+                    f"{name} needs {size_bytes >> 20} MB in {self._base}, where {free >> 20} MB"
+                    " are free",
+                    blame=Blame.MANAGEMENT_NODE,
+                )
+            target = self._base / f"{name}{naming.PARTIAL}{secrets.token_hex(4)}"
+            target.mkdir(mode=0o755)
+        except OSError as err:
+            raise FatalProvisioningError(
                 f"the repository {self._base} cannot be written: {err.strerror}",
                 blame=Blame.MANAGEMENT_NODE,
             ) from err

@@ -31,9 +31,14 @@ class Disk:
     path: str
     mode: str
     capacity_kib: int
-    #: The disk it is a delta of.
-    parent: str | None
+    #: The disks it is a delta of, the nearest first.
+    chain: tuple[str, ...]
     controller: str
+
+    @property
+    def parent(self) -> str | None:
+        """The disk it is a delta of."""
+        return self.chain[0] if self.chain else None
 
 
 class Machines:
@@ -121,7 +126,7 @@ class Machines:
                 path=one.backing.fileName,
                 mode=one.backing.diskMode or "persistent",
                 capacity_kib=one.capacityInKB or 0,
-                parent=one.backing.parent.fileName if one.backing.parent else None,
+                chain=tuple(_parents(one.backing)),
                 controller=names.get(one.controllerKey, ""),
             )
             for one in devices
@@ -189,6 +194,12 @@ class Machines:
             if machine.path is not None and self._is_removable(machine.path):
                 self._files.delete(machine.path.parent)
 
+    def remove_source(self, machine: Machine) -> None:
+        """Unregister a VM that clones were made from, and delete its folder."""
+        self._unregister(machine)
+        if machine.path is not None and machine.path.parent.name.startswith(naming.SOURCE):
+            self._files.delete(machine.path.parent)
+
     def remove_folders(self, base: DatastorePath) -> None:
         """Delete folders of the computer that no registered VM uses any more."""
         used = {vm.path.parent for vm in self._inventory.machines if vm.path is not None}
@@ -241,6 +252,13 @@ class Machines:
             for option in facts.get("config.extraConfig", ())
             if option.key == OWNER_KEY
         }
+
+
+def _parents(backing: Any) -> Iterable[str]:
+    parent = getattr(backing, "parent", None)
+    while parent is not None:
+        yield parent.fileName
+        parent = getattr(parent, "parent", None)
 
 
 def _cards(facts: Mapping[str, Any]) -> list[Any]:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import re
 
+from vcld.errors import Blame, FatalProvisioningError
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 from vcld.snapshot import Computer, Reservation, VMProfile
 
 #: What vSphere allows for the name of a VM.
 LONGEST_NAME = 80
+_IMAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*")
 _FOLDER = re.compile(r"(?P<computer>[\w.-]+?)_(?P<image>\d+)-v(?P<revision>\d+)(_|$)")
 #: Folders of copies that are not finished: the master's name, this, and a random token.
 PARTIAL = ".vcld-"
+#: VMs that are never started: on a vCenter, linked clones have them as their parents.
+SOURCE = "vcld-source_"
 
 
 def vm_name(reservation: Reservation) -> str:
@@ -34,12 +38,40 @@ def vm_base(profile: VMProfile) -> DatastorePath:
     return parse(profile.vmpath or profile.datastorepath)
 
 
+def check_image(imagename: str) -> None:
+    """Refuse a name that could mean another file, or several.
+
+    Raises:
+        FatalProvisioningError: it could.
+    """
+    if not _IMAGE.fullmatch(imagename):
+        raise FatalProvisioningError(
+            f"{imagename!r} cannot be the name of an image", blame=Blame.IMAGE
+        )
+
+
 def master_folder(base: DatastorePath, imagename: str) -> DatastorePath:
+    """The folder of an image.
+
+    Raises:
+        FatalProvisioningError: the name leads elsewhere.
+    """
+    check_image(imagename)
     return base / imagename
 
 
 def disk_in(folder: DatastorePath, imagename: str) -> DatastorePath:
     return folder / f"{imagename}.vmdk"
+
+
+def reference_of(imagename: str) -> str:
+    """Name of the file beside a master that holds the captured VM's vmx file (§8.2)."""
+    return f"{imagename}.vmx.reference"
+
+
+def source_name(imagename: str) -> str:
+    """Name of the VM that clones of an image are made from."""
+    return f"{SOURCE}{imagename}"[:LONGEST_NAME]
 
 
 def is_folder_of(computer: Computer, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pyVmomi import vim
@@ -27,6 +28,34 @@ HIDDEN = frozenset({"host", "vm", "Resources"})
 Found = Mapping[Any, Properties]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a profile leads to."""
+
+    pool: Any
+    center: Any
+    #: Hosts of the cluster, or the one host, and those of them that are connected.
+    hosts: tuple[Any, ...]
+    alive: tuple[Any, ...]
+
+
+def find_place(found: Found, vmhost: VMHost) -> Place:
+    """Find a profile's place among the properties of everything below the root.
+
+    Raises:
+        BackendUnavailableError: no host is connected.
+        FatalProvisioningError: the profile's resourcepath leads nowhere.
+    """
+    pool = _pool(found, vmhost.profile.resourcepath, vmhost.hostname)
+    compute = _ancestor(found, pool, vim.ComputeResource)
+    hosts = tuple(host for host in found[compute].get("host", ()) if host in found)
+    alive = tuple(host for host in hosts if found[host].get("runtime.connectionState") == CONNECTED)
+    if not alive:
+        raise BackendUnavailableError(f"{vmhost.hostname} is not connected to its hosts")
+    center = _ancestor(found, pool, vim.Datacenter)
+    return Place(pool=pool, center=center, hosts=hosts, alive=alive)
+
+
 def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
     """Read the inventory, in one call, and find the profile's place in it.
 
@@ -35,23 +64,17 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
         FatalProvisioningError: the profile's resourcepath or folderpath leads nowhere.
     """
     found = client.read([client.content.rootFolder], PATHS, *HOPS)
-    profile = vmhost.profile
-    pool = _pool(found, profile.resourcepath, vmhost.hostname)
-    compute = _ancestor(found, pool, vim.ComputeResource)
-    center = _ancestor(found, pool, vim.Datacenter)
-    hosts = [host for host in found[compute].get("host", ()) if host in found]
-    alive = [host for host in hosts if found[host].get("runtime.connectionState") == CONNECTED]
-    if not alive:
-        raise BackendUnavailableError(f"{vmhost.hostname} is not connected to its hosts")
+    place = find_place(found, vmhost)
+    center, alive = place.center, place.alive
     stores = {ref for host in alive for ref in found[host].get("datastore", ())}
     nets = {ref for host in alive for ref in found[host].get("network", ())}
-    folder = _folder(found, profile.folderpath, center, vmhost.hostname)
+    folder = _folder(found, vmhost.profile.folderpath, center, vmhost.hostname)
     return Inventory(
         datacenter=center,
         datacenter_name=found[center]["name"],
         folder=folder,
-        pool=pool,
-        host=alive[0] if len(hosts) == 1 else None,
+        pool=place.pool,
+        host=alive[0] if len(place.hosts) == 1 else None,
         cores=max(found[host].get("summary.hardware.numCpuCores", 0) for host in alive),
         datastores={
             store.name: store
@@ -76,9 +99,21 @@ def _datastore(ref: Any, facts: Properties) -> Datastore:
         capacity_bytes=facts.get("summary.capacity", 0),
         free_bytes=facts.get("summary.freeSpace", 0),
         accessible=facts.get("summary.accessible", True),
-        shared=bool(facts.get("summary.multipleHostAccess", False)),
+        shared=is_shared(facts),
         browser=facts["browser"],
     )
+
+
+def is_shared(facts: Properties) -> bool:
+    """False when no other host can see the datastore; a stand-alone host cannot always tell."""
+    several = facts.get("summary.multipleHostAccess")
+    if several is not None:
+        return bool(several)
+    info = facts.get("info")
+    if isinstance(info, vim.host.LocalDatastoreInfo):
+        return False
+    volume = getattr(info, "vmfs", None)
+    return getattr(volume, "local", None) is not True
 
 
 def _network(ref: Any, facts: Properties) -> Network:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from vcld.errors import ImageNotFoundError
 from vcld.guest.interface import Guest, Tools
+from vcld.provisioning.esxi import disks, sources
 from vcld.provisioning.esxi.capture import Capture
+from vcld.provisioning.esxi.disks import DiskMode
+from vcld.provisioning.esxi.faults import translated
 from vcld.provisioning.esxi.host import Host
 from vcld.provisioning.esxi.images import StoredImage
-from vcld.provisioning.esxi.load import COPIED, LINKED, Loader
+from vcld.provisioning.esxi.load import Loader
 from vcld.provisioning.esxi.machines import POWERED_OFF, POWERED_ON, SUSPENDED
+from vcld.provisioning.esxi.probe import EsxiProbe
+from vcld.provisioning.esxi.retrieval import Retrieval
 from vcld.provisioning.interface import (
     LoadStatus,
     NodeStatus,
@@ -29,10 +34,13 @@ STATES = {
 class EsxiProvisioner(Provisioner):
     """VMs by the vSphere API."""
 
+    probe = EsxiProbe
+
     def __init__(self, reservation: Reservation, guest: Guest, tools: Tools) -> None:
         super().__init__(reservation, guest, tools)
-        self.host = Host(reservation, tools)
+        self.host = Host(reservation, tools, guest.on_step)
 
+    @translated
     def node_status(self) -> NodeStatus:
         """As everywhere; besides, a server may not keep a disk that is linked to a master."""
         status = super().node_status()
@@ -44,6 +52,7 @@ class EsxiProvisioner(Provisioner):
             return NodeStatus(LoadStatus.RELOAD, "a server needs a disk of its own")
         return status
 
+    @translated
     def load(self) -> str | None:
         Loader(self.host).run()
         self.guest.await_answer()
@@ -51,13 +60,20 @@ class EsxiProvisioner(Provisioner):
         self.tools.progress("machinebooted", f"{name} has booted and answers")
         return self.guest.post_load()
 
+    @translated
     def plan_load(self) -> list[str]:
         """What ``load`` would do, a sentence each; nothing is changed."""
         return Loader(self.host).plan()
 
+    @translated
     def image_exists(self, name: str | None = None) -> bool:
         return self._find(name) is not None
 
+    @translated
+    def retrieve_image(self, name: str | None = None) -> None:
+        Retrieval(self.host, name or self.reservation.imagerevision.imagename).run()
+
+    @translated
     def image_size_mib(self, name: str | None = None) -> int:
         wanted = name or self.reservation.imagerevision.imagename
         both = (self.host.masters.find(wanted), self.host.find_stored(wanted))
@@ -66,9 +82,11 @@ class EsxiProvisioner(Provisioner):
             raise ImageNotFoundError(f"image {wanted} is nowhere on the VM host")
         return max(image.size_mib for image in found)
 
+    @translated
     def capture(self, *, keep_running: bool) -> None:
         Capture(self.host, self.guest).run(keep_running=keep_running)
 
+    @translated
     def power(self, action: PowerAction) -> None:
         machines = self.host.machines
         machine = machines.get()
@@ -77,6 +95,7 @@ class EsxiProvisioner(Provisioner):
         if action is not PowerAction.OFF:
             machines.power_on(machine)
 
+    @translated
     def power_status(self) -> PowerState:
         machine = self.host.machines.find()
         if machine is None:
@@ -84,11 +103,17 @@ class EsxiProvisioner(Provisioner):
         state = self.host.machines.power_state(machine)
         return STATES.get(state, PowerState.UNKNOWN)
 
+    @translated
     def unload(self) -> None:
         self.host.machines.remove(self.host.machines.own())
-        self.host.machines.remove_folders(self.host.vm_base)
+        bases = [self.host.vm_base]
+        if disks.choose(self.host) is DiskMode.CLONE:
+            bases.append(sources.root_of(self.host.vm_base))
+        for base in bases:
+            self.host.machines.remove_folders(base)
         self.host.refresh()
 
+    @translated
     def post_maintenance(self) -> bool:
         if self.reservation.computer.type != "virtualmachine":
             return False
@@ -96,15 +121,17 @@ class EsxiProvisioner(Provisioner):
             self.unload()
         return True
 
+    @translated
     def placement(self) -> Placement:
         self.host.refresh()
         machine = self.host.machines.get()
-        disks = self.host.machines.disks(machine)
-        linked = any(disk.parent for disk in disks)
+        linked = any(disk.parent for disk in self.host.machines.disks(machine))
+        chosen = disks.choose(self.host)
+        mode = (DiskMode.LINKED if chosen is DiskMode.COPY else chosen) if linked else DiskMode.COPY
         return Placement(
             deploy_id=machine.name,
             folder=str(machine.path.parent) if machine.path else "",
-            transfer=LINKED if linked else COPIED,
+            transfer=mode.value,
         )
 
     def close(self) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pyVmomi import vim
-
 from vcld.errors import ProvisioningError
-from vcld.provisioning.esxi.client import hop
+from vcld.provisioning.esxi import sources
 from vcld.provisioning.esxi.host import Host
 from vcld.provisioning.esxi.inventory import Datastore
 from vcld.provisioning.esxi.naming import PARTIAL
-from vcld.provisioning.esxi.paths import DatastorePath, parse
+from vcld.provisioning.esxi.paths import DatastorePath
+from vcld.provisioning.esxi.usage import used_folders
 from vcld.store import leases, vmhosts
 
 
@@ -23,7 +22,7 @@ def make_room(host: Host, store: Datastore, missing: int, keep: str) -> None:
     has_repository = host.repository is not None or host.local_repository is not None
     if not has_repository or store.url != host.datastore_of(host.masters.base).url:
         return
-    used = _used_folders(host)
+    used = used_folders(host)
     if used is None:
         return
     known = host.tools.run(vmhosts.masters_by_need)
@@ -44,12 +43,13 @@ def _remove(host: Host, name: str) -> int:
         except ProvisioningError as err:
             host.tools.log.warning("a master is not removed", image=name, reason=str(err))
             return 0
-        used = _used_folders(host)  # once more, now that nobody else can begin to use it
+        used = used_folders(host)  # once more, now that nobody else can begin to use it
         if found is None or stored is None or used is None or found.folder in used:
             return 0
         if host.tools.run(leases.is_named, host.use_name(name)):
             return 0  # a load is about to link a disk to it
         # Under another name first: nobody takes half a master for a whole one.
+        sources.remove(host, name)
         doomed = DatastorePath(found.folder.datastore, f"{found.folder.path}{PARTIAL}removed")
         host.leases.confirm()
         if not host.files.move(found.folder, doomed):
@@ -58,54 +58,3 @@ def _remove(host: Host, name: str) -> int:
         host.files.delete(doomed)
         host.tools.log.info("master removed to make room", image=name, bytes=found.size_bytes)
         return found.size_bytes
-
-
-def _used_folders(host: Host) -> set[DatastorePath] | None:
-    """Folders on which disks of any VM lie; None when not every host can be asked."""
-    base = host.masters.base
-    used = _folders_in_use(host, base)
-    if host.session.is_vcenter or not host.datastore_of(base).shared:
-        return used
-    for other in host.tools.run(vmhosts.load_others, host.vmhost.id):
-        if not _may_share(other.profile.datastorepath, base):
-            continue
-        neighbour = host.neighbour(other)
-        try:
-            used |= _folders_in_use(neighbour, base)
-        except ProvisioningError as err:
-            host.tools.log.warning(
-                "no master is removed: another host on the datastore cannot be asked",
-                host=other.hostname,
-                reason=str(err),
-            )
-            return None
-        finally:
-            neighbour.close()
-    return used
-
-
-def _folders_in_use(host: Host, base: DatastorePath) -> set[DatastorePath]:
-    store = host.inventory.datastores.get(base.datastore)
-    if store is None:
-        return set()
-    found = host.client.read(
-        [store.ref],
-        {vim.VirtualMachine: ("config.hardware.device",)},
-        hop("vms", vim.Datastore, "vm"),
-    )
-    folders: set[DatastorePath] = set()
-    for facts in found.values():
-        for one in facts.get("config.hardware.device", ()):
-            if isinstance(one, vim.vm.device.VirtualDisk):
-                backing = one.backing
-                while backing is not None:
-                    folders.add(parse(backing.fileName).parent)
-                    backing = getattr(backing, "parent", None)
-    return folders
-
-
-def _may_share(path: str, base: DatastorePath) -> bool:
-    try:
-        return parse(path).datastore == base.datastore
-    except ValueError:
-        return True  # cannot be told: ask

@@ -18,6 +18,8 @@ device: Any = vim.vm.device
 CONTROLLER_KEY, DISK_KEY, FIRST_CARD_KEY = 1000, 2000, 4000
 #: Kept in the VM's own configuration, so that nothing of somebody else's is ever removed.
 OWNER_KEY, IMAGE_KEY, REVISION_KEY = "vcl.computer_id", "vcl.image_id", "vcl.imagerevision_id"
+#: In place of an owner: the image that a VM is the source of clones of.
+SOURCE_KEY = "vcl.source_of"
 #: Guest ids by the beginning of OS.name, where the image itself does not tell: 32 and 64 bit.
 GUESTS = (
     ("win10", "windows9Guest", "windows9_64Guest"),
@@ -112,35 +114,78 @@ def make_config(
     cards: list[Any],
 ) -> Any:
     """The whole configuration of a VM."""
+    config = _config(reservation, inventory, master, _ownership(reservation))
+    config.name = naming.vm_name(reservation)
+    config.files = _files(folder)
+    config.deviceChange = [_controller(master.hardware), disk, *cards]
+    return config
+
+
+def source_config(
+    reservation: Reservation,
+    inventory: Inventory,
+    folder: DatastorePath,
+    master: StoredImage,
+    disk: Any,
+) -> Any:
+    """The configuration of a VM that clones are made from: it has no cards and no owner."""
+    config = _config(reservation, inventory, master, {SOURCE_KEY: master.name})
+    config.name = naming.source_name(master.name)
+    config.files = _files(folder)
+    config.deviceChange = [_controller(master.hardware), disk]
+    return config
+
+
+def clone_config(
+    reservation: Reservation, inventory: Inventory, master: StoredImage, cards: list[Any]
+) -> Any:
+    """What a clone has that its source has not; disk and controller come from there."""
+    config = _config(reservation, inventory, master, {**_ownership(reservation), SOURCE_KEY: ""})
+    config.name = naming.vm_name(reservation)
+    config.deviceChange = cards
+    return config
+
+
+def _ownership(reservation: Reservation) -> dict[str, str]:
+    return {
+        OWNER_KEY: str(reservation.computer.id),
+        IMAGE_KEY: str(reservation.image.id),
+        REVISION_KEY: str(reservation.imagerevision.id),
+    }
+
+
+def _config(
+    reservation: Reservation, inventory: Inventory, master: StoredImage, extra: dict[str, str]
+) -> Any:
     image, hardware = reservation.image, master.hardware
     guest = guest_id(image, hardware)
     count, per_socket = processors(image, guest, inventory.cores)
-    controller = controller_class(hardware)(key=CONTROLLER_KEY, busNumber=0)
-    if isinstance(controller, device.VirtualSCSIController):
-        controller.sharedBus = "noSharing"
-    extra = {
-        **EXTRA,
-        OWNER_KEY: str(reservation.computer.id),
-        IMAGE_KEY: str(image.id),
-        REVISION_KEY: str(reservation.imagerevision.id),
-    }
+    options = {**EXTRA, **extra}.items()
     config = vim.vm.ConfigSpec(
-        name=naming.vm_name(reservation),
         guestId=guest,
         numCPUs=count,
         numCoresPerSocket=per_socket,
         memoryMB=memory_mib(image),
         memoryHotAddEnabled=True,
         cpuHotAddEnabled=True,
-        files=vim.vm.FileInfo(vmPathName=str(folder / f"{folder.name}.vmx")),
-        extraConfig=[vim.option.OptionValue(key=key, value=value) for key, value in extra.items()],
-        deviceChange=[_added(controller), disk, *cards],
+        extraConfig=[vim.option.OptionValue(key=key, value=value) for key, value in options],
     )
     if hardware.firmware:
         config.firmware = hardware.firmware
     if hardware.version:
         config.version = hardware.version
     return config
+
+
+def _files(folder: DatastorePath) -> Any:
+    return vim.vm.FileInfo(vmPathName=str(folder / f"{folder.name}.vmx"))
+
+
+def _controller(hardware: Hardware) -> Any:
+    made = controller_class(hardware)(key=CONTROLLER_KEY, busNumber=0)
+    if isinstance(made, device.VirtualSCSIController):
+        made.sharedBus = "noSharing"
+    return _added(made)
 
 
 def controller_class(hardware: Hardware) -> Any:

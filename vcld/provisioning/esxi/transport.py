@@ -20,6 +20,8 @@ from vcld.waiting import Cancellation
 CONNECT_SECONDS = 10.0
 #: The longest wait of one call is that for updates, which the server ends itself.
 ANSWER_SECONDS = 90.0
+#: Seconds of silence before the first probe, seconds between probes, probes without an answer.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 class CertificateError(Exception):
@@ -88,6 +90,7 @@ class Connection(http.client.HTTPSConnection):
         endpoint = self._endpoint
         http.client.HTTPConnection.connect(self)
         plain: socket.socket = self.sock
+        _keep_alive(plain)
         name = endpoint.certificate_name or endpoint.address
         try:
             made = self._tls.wrap_socket(plain, server_hostname=name)
@@ -115,6 +118,13 @@ class Connection(http.client.HTTPSConnection):
             f" its authority with 'ca_file', or its thumbprint, in the file of vsphere_config."
             f" The server shows {seen}: compare it on the host's own console"
         )
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Between calls a firewall must not forget the connection, nor we a server that is gone."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _seen_thumbprint(endpoint: Endpoint) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from vcld.provisioning.esxi.marker import Hardware
 
@@ -60,3 +61,34 @@ def guest_id_of(guestos: str) -> str:
     if guestos in GUEST_IDS:
         return GUEST_IDS[guestos]
     return f"{guestos.replace('-', '_')}Guest"
+
+
+def text_of(imagename: str, hardware: Hardware) -> str:
+    """A vmx file that says no more than what is known of the hardware.
+
+    What ``hardware_of`` makes of it is the hardware again, except for a guest that the API and
+    vmx files call by different names which no table holds.
+    """
+    facts = {
+        "displayName": imagename,
+        "guestOS": guestos_of(hardware.guest_id),
+        "virtualHW.version": hardware.version.removeprefix("vmx-").lstrip("0"),
+        "firmware": hardware.firmware,
+        "ethernet0.virtualDev": _key_of(CARDS, hardware.card),
+        "scsi0.virtualDev": _key_of(CONTROLLERS, hardware.controller),
+    }
+    if facts["scsi0.virtualDev"] == "ide":
+        facts["scsi0.virtualDev"] = ""
+        facts["ide0:0.fileName"] = f"{imagename}.vmdk"
+    lines = [f'{key} = "{value}"' for key, value in facts.items() if value]
+    return "\n".join(["#!/usr/bin/vmware", *lines, ""])
+
+
+def guestos_of(guest_id: str) -> str:
+    """What a vmx file calls a guest of the API."""
+    known = _key_of(GUEST_IDS, guest_id)
+    return known or guest_id.removesuffix("Guest").replace("_", "-")
+
+
+def _key_of(table: Mapping[str, str], value: str) -> str:
+    return next((key for key, one in table.items() if one == value), "")

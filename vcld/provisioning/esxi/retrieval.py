@@ -1,0 +1,202 @@
+"""Fetching an image that only a partner management node has (specification §7).
+
+Into the repository, on this machine or on the host's datastore: into a folder of another name,
+each file compared by its SHA-256 sum with the partner's, renamed when all are there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from vcld.errors import Blame, FatalProvisioningError, ImageNotFoundError, ProvisioningError
+from vcld.provisioning.esxi import marker, masters, naming
+from vcld.provisioning.esxi.files import FileFacts
+from vcld.provisioning.esxi.host import Host, lease_name
+from vcld.provisioning.esxi.images import Draft, ImageFolder
+from vcld.provisioning.esxi.library import Library, Offer, Stream, write
+from vcld.provisioning.esxi.local import LocalFolder
+from vcld.provisioning.esxi.marker import MARKER
+from vcld.store import vmhosts
+from vcld.store.partners import Partner, find_partners
+
+MIB = 1 << 20
+SECTOR_BYTES = 512
+_EXTENT = re.compile(r'^(?:RW|RDONLY)\s+(\d+)\s+(\w+)\s+"([^"]+)"', re.MULTILINE)
+#: Kinds of extents whose files are as large as what they hold.
+FLAT = frozenset({"FLAT", "VMFS"})
+Deliver = Callable[[str, Stream], None]
+
+
+class Retrieval:
+    """Fetches one image."""
+
+    def __init__(self, host: Host, image: str) -> None:
+        naming.check_image(image)
+        self._host = host
+        self._image = image
+        self._node = host.reservation.managementnode
+
+    def run(self) -> None:
+        """Fetch it from the partner that has most of it, unless somebody does that already.
+
+        Raises:
+            ImageNotFoundError: no partner has it; what each said is in the message.
+            ProvisioningError: it does not fit, or did not come as it was sent.
+        """
+        host, image = self._host, self._image
+        if host.repository is None and host.local_repository is None:
+            raise ImageNotFoundError(
+                f"image {image} is not on the VM host, and profile"
+                f" {host.vmhost.profile.profilename!r} has no repositorypath to fetch it to"
+            )
+
+        def is_here() -> bool:
+            return host.find_stored(image) is not None
+
+        name = lease_name("retrieve", image)
+        with host.leases.hold(name, f"the fetching of {image}", unless=is_here) as ours:
+            if not ours or is_here():
+                return
+            offer = self._best()
+            library = Library(host.tools, self._node, offer.partner)
+            try:
+                self._receive(offer, library)
+            finally:
+                library.close()
+
+    def _best(self) -> Offer:
+        """The largest is the one that is not just being received itself."""
+        partners: list[Partner] = self._host.tools.run(find_partners, self._node.id)
+        if not partners:
+            raise ImageNotFoundError(f"no management node shares {self._image} with this one")
+        offers: list[Offer] = []
+        problems = []
+        for partner in partners:
+            library = Library(self._host.tools, self._node, partner)
+            try:
+                offer = library.find(self._image, self._roots(partner))
+                if offer is None:
+                    problems.append(f"{partner.hostname} does not have it")
+                    continue
+                check_whole(self._image, offer, library)
+                offers.append(offer)
+            except ProvisioningError as err:
+                problems.append(f"{partner.hostname}: {err}")
+            finally:
+                library.close()
+        if not offers:
+            raise ImageNotFoundError(f"image {self._image}: {'; '.join(problems)}")
+        if problems:
+            self._host.tools.log.info("not every partner has the image", reason="; ".join(problems))
+        return max(offers, key=lambda offer: (offer.size_bytes, len(offer.sizes)))
+
+    def _roots(self, partner: Partner) -> list[str]:
+        """Folders of a partner that images may be in: those that profiles name, and VCL's own."""
+        host = self._host
+        profiles = [host.vmhost.profile]
+        profiles += [one.profile for one in host.tools.run(vmhosts.load_others, host.vmhost.id)]
+        named = [profile.repositorypath or "" for profile in profiles]
+        own = [f"{partner.installpath}/vmware_images", partner.installpath]
+        return [root for root in [*named, *own] if root.startswith("/")]
+
+    def _receive(self, offer: Offer, library: Library) -> None:
+        host = self._host
+        local = host.local_repository
+        host.step("retrieve:copy")
+        if local is not None:
+            self._to_this_machine(local, offer, library)
+        elif host.repository is not None:
+            store = host.datastore_of(host.repository.base)
+            with host.space.promise({store.url: (store, offer.size_bytes)}):
+                self._to_datastore(host.repository, offer, library)
+        host.tools.log.info(
+            "image fetched", image=self._image, partner=offer.partner.hostname,
+            bytes=offer.size_bytes,
+        )  # fmt: skip
+
+    def _to_this_machine(self, local: LocalFolder, offer: Offer, library: Library) -> None:
+        folder = local.make_draft(self._image, offer.size_bytes)
+        try:
+            self._copy(
+                offer,
+                library,
+                lambda name, stream: write(stream, folder / name, self._host.leases.tick),
+            )
+            self._host.step("retrieve:publish")
+            self._host.leases.confirm()
+        except OSError as err:
+            raise FatalProvisioningError(
+                f"{self._image} cannot be written to {folder}: {err.strerror}",
+                blame=Blame.MANAGEMENT_NODE,
+            ) from err
+        else:
+            _sync(folder)
+            local.publish(self._image, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _to_datastore(self, place: ImageFolder, offer: Offer, library: Library) -> None:
+        files = self._host.files
+        place.remove_drafts(self._image)
+        folder = place.base / f"{self._image}{naming.PARTIAL}{secrets.token_hex(4)}"
+        draft = Draft(files, folder, naming.master_folder(place.base, self._image))
+        files.make_folder(folder)
+        try:
+            self._copy(offer, library, lambda name, stream: files.receive(stream, folder / name))
+            self._host.step("retrieve:publish")
+            self._host.leases.confirm()
+        except ProvisioningError:
+            draft.discard()
+            raise
+        draft.publish()
+
+    def _copy(self, offer: Offer, library: Library, deliver: Deliver) -> None:
+        sums = library.sums(offer)
+        text = f"copying {self._image} from {offer.partner.hostname}"
+        tell = masters.copy_teller(self._host, text, "copyfrompartnerMN")
+        done = 0
+        # The marker last: it says that the others are there.
+        for name in sorted(offer.sizes, key=lambda one: (one == MARKER, one)):
+            tell(done * 100 // max(1, offer.size_bytes))
+            stream = library.open(f"{offer.folder}/{name}")
+            deliver(name, stream)
+            if stream.sha256 != sums[name]:
+                raise ProvisioningError(
+                    f"{name} of {offer.partner.hostname} did not arrive as it was sent",
+                    blame=Blame.MANAGEMENT_NODE,
+                )
+            done += stream.done_bytes
+
+
+def check_whole(image: str, offer: Offer, library: Library) -> None:
+    """Make sure that a partner has all that the image's marker and its disk's descriptor name.
+
+    Raises:
+        FatalProvisioningError: something is missing, or has another size.
+    """
+    where = f"{offer.partner.hostname}:{offer.folder}"
+    if MARKER in offer.sizes:
+        found = marker.from_text(library.read_text(f"{offer.folder}/{MARKER}"), where)
+        found.check(where, {n: FileFacts(size_bytes=size) for n, size in offer.sizes.items()})
+    descriptor = library.read_text(f"{offer.folder}/{image}.vmdk")
+    for sectors, kind, name in _EXTENT.findall(descriptor):
+        size = offer.sizes.get(name)
+        if size is None or (kind in FLAT and size < int(sectors) * SECTOR_BYTES):
+            state = "missing" if size is None else f"only {size} bytes long"
+            raise FatalProvisioningError(
+                f"image {image} is not whole there: {name} is {state}", blame=Blame.IMAGE
+            )
+
+
+def _sync(folder: Path) -> None:
+    """A folder's entries survive a power cut once it is synced itself."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
