@@ -35,6 +35,14 @@ def goes_on(site: Site, daemon: Daemon) -> None:
     eventually(lambda: site.pair(other) == "gone", daemon.describe)
 
 
+def provide(site: Site, provisioning: str) -> None:
+    """Give the first computer another provisioning."""
+    site.execute(
+        "UPDATE computer SET provisioningid ="
+        f" (SELECT id FROM provisioning WHERE name = '{provisioning}') WHERE id = 1"
+    )
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_missing_row_fails_its_request_only(site: Site, daemons: Daemons, what: str) -> None:
     daemon = daemons.start()
@@ -67,10 +75,7 @@ def test_unknown_plugin_fails_its_request_only(site: Site, daemons: Daemons) -> 
         "INSERT INTO provisioning (name, prettyname, moduleid)"
         " SELECT 'x', 'x', id FROM module WHERE name = 'provisioning_x'"
     )
-    site.execute(
-        "UPDATE computer SET provisioningid = (SELECT id FROM provisioning WHERE name = 'x')"
-        " WHERE id = 1"
-    )
+    provide(site, "x")
     daemon = daemons.start()
 
     request = site.ask("new", 1)
@@ -89,10 +94,7 @@ def test_vm_host_that_nobody_loads_is_moved_by_the_administrator(
     site: Site, daemons: Daemons, state: str, ends: str
 ) -> None:
     """Provisioning ``none``, and an operating system that no guest is registered for."""
-    site.execute(
-        "UPDATE computer SET provisioningid = (SELECT id FROM provisioning WHERE name = 'none')"
-        " WHERE id = 1"
-    )
+    provide(site, "none")
     site.execute(
         "UPDATE OS SET moduleid = (SELECT id FROM module WHERE name = 'os_esxi')"
         " WHERE name = 'simulator'"
@@ -108,10 +110,7 @@ def test_vm_host_that_nobody_loads_is_moved_by_the_administrator(
 def test_computer_that_nobody_loads_is_handed_out_only_with_what_it_holds(
     site: Site, daemons: Daemons
 ) -> None:
-    site.execute(
-        "UPDATE computer SET provisioningid = (SELECT id FROM provisioning WHERE name = 'none')"
-        " WHERE id = 1"
-    )
+    provide(site, "none")
     daemon = daemons.start()
 
     request = site.ask("new", 1)

@@ -26,13 +26,22 @@ var parentLine = regexp.MustCompile(`(?m)^parentFileNameHint="(.*)"$`)
 // file says where a datastore path lies on this machine.
 func (w *World) file(name string) string {
 	var at object.DatastorePath
-	if !at.FromString(name) {
+	folder, ok := "", at.FromString(name)
+	if ok {
+		folder, ok = w.datastores[at.Datastore]
+	}
+	if !ok {
 		return ""
 	}
-	return filepath.Join(w.datastores[at.Datastore], at.Path)
+	return filepath.Join(folder, at.Path)
 }
 
-func flat(file string) string { return strings.TrimSuffix(file, ".vmdk") + "-flat.vmdk" }
+func flat(file string) string {
+	if file == "" { // on no datastore that is known
+		return ""
+	}
+	return strings.TrimSuffix(file, ".vmdk") + "-flat.vmdk"
+}
 
 // content reads a disk through its chain of parents; false when a link is missing.
 func (w *World) content(name string) ([]byte, bool) {
