@@ -14,6 +14,7 @@ from tests.site import Site
 from vcld import clock, processes
 from vcld.config import Settings
 from vcld.schema.engine import Database
+from vcld.states.assignment import Assignment
 from vcld.store import candidates, claims, nodes, requests
 from vcld.store.findings import Finding, Found, Look
 from vcld.supervisor import custody
@@ -22,6 +23,7 @@ from vcld.supervisor.custody import Custody
 from vcld.supervisor.problems import Problems
 from vcld.supervisor.wakeup import Wakeup
 from vcld.supervisor.warming import NOBODY
+from vcld.worker import life
 
 
 def make_custody(site: Site) -> Custody:
@@ -170,3 +172,28 @@ def test_worker_is_adopted_once_however_often_the_start_is_tried() -> None:
 
     assert len(children.reap()) == 1
     assert len(wakeup.selector.get_map()) == watched - 1
+
+
+def test_worker_that_comes_too_late_leaves_no_claim_behind(site: Site) -> None:
+    """Another request has taken its computer before it could say that it lives."""
+    database = Database(site.engine)
+    node = database.run(lambda c: nodes.get_node(c, "node1.example.org"))
+    request = site.ask("reload", 1)
+    rows = database.run(lambda c: candidates.load_candidates(c, site.catalog, 1, [request]))
+    (grip,) = database.run(lambda c: claims.claim(c, site.catalog, 1, "ours", rows))
+    site.execute("UPDATE vcld_claim SET revoked = 1")
+    assignment = Assignment(
+        settings=Settings(fqdn="node1.example.org"),
+        database=database,
+        catalog=site.catalog,
+        node=node,
+        grip=grip,
+        preload_only=False,
+    )
+    children = Children(Wakeup().selector)
+
+    children.spawn("a worker", grip, lambda: life.run(assignment))
+    (ended,) = eventually(children.reap)
+
+    assert ended.status in custody.ORDERLY
+    assert site.claims() == []

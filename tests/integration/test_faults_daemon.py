@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -173,6 +174,23 @@ def test_fault_11_worker_limit_delays_but_loses_nothing(site: Site, daemons: Dae
 
     eventually(lambda: all(site.pair(r) == "gone" for r in requests), daemon.describe)
     assert all(site.computer(number) == "maintenance" for number in range(1, 11))
+
+
+def test_fault_11_cluster_beyond_the_worker_limit_is_begun_and_holds_nobody_up(
+    site: Site, daemons: Daemons
+) -> None:
+    daemon = daemons.start(max_workers=2)
+    os.kill(daemon.pid, signal.SIGSTOP)
+
+    cluster = site.ask("new", 1, 2, 3)
+    user = site.ask("new", 4)
+    reload = site.ask("tomaintenance", 5)
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    eventually(lambda: site.pair(reload) == "gone", daemon.describe)
+    eventually(lambda: site.pair(user) == "pending/reserved", daemon.describe)
+    eventually(lambda: site.pair(cluster) == "pending/reserved", daemon.describe)
+    assert daemon.events("worker limit reached")
 
 
 @pytest.mark.parametrize("state", ["hpc", "available", "cleaning"])

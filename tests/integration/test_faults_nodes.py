@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
 
 from tests.daemon import Daemon, Daemons, daemons_for, eventually
 from tests.site import Site
@@ -153,3 +156,41 @@ def test_takeover_switched_off_leaves_a_dead_node_s_work_alone(
             site.scalar(f"SELECT managementnodeid FROM reservation WHERE requestid={request}") == 1
         )
         assert not second.events("management node is silent, its work is taken over")
+
+
+def test_node_that_may_not_manage_the_computers_keeps_nobody_from_taking_over(
+    database: Engine, database_url: str, tmp_path: Path
+) -> None:
+    names = tuple(f"node{n}.example.org" for n in (1, 2, 3))
+    site = Site(database, tmp_path, nodes=names).build()
+    site.let_every_node_manage_all()
+    site.execute(
+        "DELETE FROM resourcegroupmembers WHERE resourceid = (SELECT r.id FROM resource r JOIN"
+        " resourcetype t ON t.id = r.resourcetypeid WHERE t.name = 'managementnode' AND subid = 2)"
+    )
+    site.write_script(delays={"transfervm": 300})
+    with daemons_for(site, database_url) as daemons:
+        first, second = both(site, daemons, takeover_after=4)
+        loading = site.ask("new", 1, node=1)
+        eventually(lambda: "transfervm" in site.steps(loading), first.describe)
+        workers = first.workers()
+        first.kill()
+        for worker in workers:
+            worker.kill()
+        site.write_script(delays={})
+        eventually(
+            lambda: second.events(
+                "management node is silent, nothing of its work can be taken over here"
+            ),
+            second.describe,
+        )
+        third = daemons.start(node=3, name="vcld3", takeover_after=4)
+
+        eventually(lambda: site.computer(1) == "reserved", third.describe)
+
+        assert not second.events("management node is silent, its work is taken over")
+        # The dead node lives again, and later work of its own is its own.
+        again = daemons.start(node=1, name="vcld1", takeover_after=4)
+        mine = site.ask("new", 2, node=1)
+        eventually(lambda: site.computer(2) == "reserved", again.describe)
+        assert again.events("work began", request_id=mine)

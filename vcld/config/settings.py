@@ -58,7 +58,10 @@ class Settings:
 
     poll_interval_seconds: float = seconds("poll_interval", 1.0, "Pause between two looks", 0.05)
     max_workers: int = key(
-        Kind.WHOLE, 100, "Most workers at a time; further requests wait", minimum=1
+        Kind.WHOLE,
+        100,
+        "Workers at a time; further requests wait. A cluster is begun whole, if need be beyond it",
+        minimum=1,
     )
     max_attempts: int = key(Kind.WHOLE, 3, "Attempts at a request whose worker dies", minimum=1)
     retry_delay_seconds: float = seconds(

@@ -38,6 +38,18 @@ class seconds_between(FunctionElement[int]):  # noqa: N801
     inherit_cache = True
 
 
+class site_age(FunctionElement[int]):  # noqa: N801
+    """Whole seconds since a datetime of VCL's, which is in local time.
+
+    At a change to or from daylight saving time two local times may be an hour further apart
+    than the moments are, or nearer. The smaller of two reckonings is taken: nothing is ever
+    thought older than it is, and for the hour after the change in autumn some things younger.
+    """
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
 def after_site_now(seconds: float | ColumnElement[Any]) -> ColumnElement[Any]:
     """The site's now plus ``seconds`` (negative: before)."""
     return site_now(sa.literal(int(seconds)) if isinstance(seconds, float | int) else seconds)
@@ -75,6 +87,18 @@ def _(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(seconds_between, "mysql", "mariadb")
 def _(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
     return f"TIMESTAMPDIFF(SECOND, {compiler.process(element.clauses, **kw)})"
+
+
+@compiles(site_age, "mysql", "mariadb")
+def _(element: site_age, compiler: SQLCompiler, **kw: Any) -> str:
+    then = compiler.process(element.clauses, **kw)
+    by_the_wall = f"TIMESTAMPDIFF(SECOND, {then}, NOW())"
+    return f"LEAST({by_the_wall}, UNIX_TIMESTAMP() - UNIX_TIMESTAMP({then}))"
+
+
+@compiles(site_age, "sqlite")
+def _(element: site_age, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(strftime('%s', 'now') - strftime('%s', {compiler.process(element.clauses, **kw)}))"
 
 
 @compiles(seconds_between, "sqlite")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from vcld.schema.models import ComputerLoadLog, ComputerLoadState
 from vcld.schema.own import Claim
-from vcld.schema.sqltime import seconds_between, site_now
+from vcld.schema.sqltime import site_age, site_now
 from vcld.store.catalog import Catalog
 from vcld.store.grips import HELD
 
@@ -129,7 +129,7 @@ def _read() -> sa.Select[int, str, str | None, int]:
             ComputerLoadLog.reservationid,
             ComputerLoadState.loadstatename,
             ComputerLoadLog.additionalinfo,
-            seconds_between(ComputerLoadLog.timestamp, site_now()),
+            site_age(ComputerLoadLog.timestamp),
         )
         .join(ComputerLoadState, ComputerLoadState.id == ComputerLoadLog.loadstateid)
         .where(ComputerLoadLog.reservationid.in_(sa.bindparam("reservationids", expanding=True)))

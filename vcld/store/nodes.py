@@ -20,7 +20,7 @@ from vcld.schema.models import (
     State,
 )
 from vcld.schema.own import Claim, Daemon
-from vcld.schema.sqltime import seconds_between, site_now, utc_now
+from vcld.schema.sqltime import site_age, site_now, utc_now
 from vcld.snapshot import ManagementNode as Node
 from vcld.store.resources import mapping
 
@@ -119,7 +119,7 @@ def silent_seconds(connection: Connection, managementnodeid: int) -> int:
 
 @functools.cache
 def _silent_seconds() -> sa.Select[int]:
-    return sa.select(seconds_between(ManagementNode.lastcheckin, site_now())).where(
+    return sa.select(site_age(ManagementNode.lastcheckin)).where(
         ManagementNode.id == sa.bindparam("of_node")
     )
 
@@ -129,7 +129,7 @@ def find_daemon(connection: Connection, managementnodeid: int) -> DaemonRow | No
     row = connection.execute(
         sa.select(
             Daemon,
-            seconds_between(ManagementNode.lastcheckin, site_now()).label("silent"),
+            site_age(ManagementNode.lastcheckin).label("silent"),
         )
         .join(ManagementNode, ManagementNode.id == Daemon.managementnodeid)
         .where(Daemon.managementnodeid == managementnodeid)
@@ -194,16 +194,40 @@ def resign(connection: Connection, managementnodeid: int, daemon: str) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilentNode:
+    """A node whose vcld has been silent for too long without a clean stop."""
+
+    id: int
+    hostname: str
+    #: Its reservations on computers that this node may manage.
+    reservations: int
+
+
 def silent_nodes(
     connection: Connection, managementnodeid: int, after_seconds: float
-) -> list[tuple[int, str]]:
-    """Nodes whose vcld has been silent for too long without a clean stop: (id, hostname)."""
-    query = silent_nodes_query(managementnodeid, after_seconds)
-    return [(id_, hostname) for id_, hostname in connection.execute(query)]
+) -> list[SilentNode]:
+    """What there is to take over, and from whom."""
+    silent = silent_nodes_query(managementnodeid, after_seconds).subquery()
+    ours = Reservation.computerid.in_(manageable(managementnodeid))
+    query = (
+        sa.select(silent.c.id, silent.c.hostname, sa.func.count(Reservation.id))
+        .join(
+            Reservation,
+            sa.and_(Reservation.managementnodeid == silent.c.id, ours),
+            isouter=True,
+        )
+        .group_by(silent.c.id, silent.c.hostname)
+        .order_by(silent.c.id)
+    )
+    return [
+        SilentNode(id=id_, hostname=hostname, reservations=count)
+        for id_, hostname, count in connection.execute(query)
+    ]
 
 
 def silent_nodes_query(managementnodeid: int, after_seconds: float) -> sa.Select[int, str]:
-    """For ``silent_nodes``, and to be part of a look."""
+    """Ids and names of nodes that are silent; to be part of a look."""
     other = aliased(ManagementNode)
     return (
         sa.select(other.id, other.hostname)
@@ -211,7 +235,7 @@ def silent_nodes_query(managementnodeid: int, after_seconds: float) -> sa.Select
         .where(
             other.id != managementnodeid,
             Daemon.stopped_at.is_(None),
-            seconds_between(other.lastcheckin, site_now()) > int(after_seconds),
+            site_age(other.lastcheckin) > int(after_seconds),
         )
     )
 
@@ -220,7 +244,8 @@ def take_over(connection: Connection, managementnodeid: int, silent: int, daemon
     """Move a silent node's reservations here, as far as this node may manage the computers.
 
     The silent daemon is fenced off first: its row gets our identity, so that its next
-    heartbeat fails, and the claims it held become ours with new tokens to be drawn.
+    heartbeat fails, and the claims it held become ours with new tokens to be drawn. What we
+    may not manage stays for other nodes: they find it silent still.
 
     Returns:
         The number of reservations moved.
@@ -228,7 +253,7 @@ def take_over(connection: Connection, managementnodeid: int, silent: int, daemon
     fenced = connection.execute(
         sa.update(Daemon)
         .where(Daemon.managementnodeid == silent, Daemon.stopped_at.is_(None))
-        .values(daemon=daemon, stopped_at=utc_now())
+        .values(daemon=daemon)
     )
     if fenced.rowcount != 1:
         return 0

@@ -58,15 +58,13 @@ class Dispatcher:
         requestids = list(dict.fromkeys(item.requestid for item in found))
         for start in range(0, len(requestids), BATCH):
             if room <= 0:
-                if not self._is_full:
-                    self._log.info("worker limit reached", waiting=len(requestids) - start)
-                self._is_full = True
+                self._tell_full(len(requestids) - start)
                 return
-            batch = requestids[start : start + BATCH]
-            due = self._due(batch)
-            while due and len(due) > room:
-                due = due[: _last_request_start(due)]  # a request goes whole or not at all
-            grips = self._claim(due)
+            due = self._due(requestids[start : start + BATCH])
+            fitting = _fitting(due, room)
+            if len(fitting) < len(due):
+                self._tell_full(len(requestids) - start)
+            grips = self._claim(fitting)
             room -= len(grips)
             for candidate, grip in grips:
                 verdict = schedule.decide(candidate.timing)
@@ -80,7 +78,12 @@ class Dispatcher:
                     recorder=self.recorder,
                 )
             pause()
-        self._is_full = False
+        self._is_full = self._is_full and room <= 0
+
+    def _tell_full(self, waiting: int) -> None:
+        if not self._is_full:
+            self._log.info("worker limit reached", waiting=waiting)
+        self._is_full = True
 
     def _due(self, requestids: Sequence[int]) -> list[Candidate]:
         """The reservations to start now, in order of urgency; requests together."""
@@ -199,7 +202,15 @@ def _has_worker(row: Candidate) -> bool:
     return row.claim is not None and row.claim.phase == "running"
 
 
-def _last_request_start(due: Sequence[Candidate]) -> int:
-    """Index at which the last request's reservations begin."""
-    last = due[-1].requestid
-    return next(number for number, row in enumerate(due) if row.requestid == last)
+def _fitting(due: Sequence[Candidate], room: int) -> list[Candidate]:
+    """Requests from the front, each whole, while there is room.
+
+    The last may take more than there is: a cluster that waited until all of it fits would wait
+    for ever beside single requests, or hold them up.
+    """
+    chosen: list[Candidate] = []
+    for _, group in groupby(due, key=lambda row: row.requestid):
+        if len(chosen) >= room:
+            break
+        chosen += group
+    return chosen

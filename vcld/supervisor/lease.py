@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from vcld import __version__, clock, processes
@@ -12,7 +14,7 @@ from vcld.errors import VcldError
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
 from vcld.store import nodes
-from vcld.store.nodes import DaemonRow, Identity
+from vcld.store.nodes import DaemonRow, Identity, SilentNode
 
 
 class NodeTakenError(VcldError):
@@ -46,6 +48,7 @@ class Lease:
         )
         self.interval_seconds = float(node.checkininterval_seconds)
         self._beaten_at = clock.monotonic()
+        self._told_silent: set[int] = set()
 
     def acquire(self) -> None:
         """Become the node's daemon.
@@ -122,20 +125,36 @@ class Lease:
         if limit is None:
             return []
 
-        def take_over(connection: Connection) -> list[int]:
-            taken = []
-            for id_, hostname in nodes.silent_nodes(connection, self._node.id, limit):
-                daemon = self.identity.daemon
-                moved = nodes.take_over(connection, self._node.id, id_, daemon)
+        silent = self._database.run(lambda c: nodes.silent_nodes(c, self._node.id, limit))
+        self._tell_silent(silent)
+        taken = []
+        for node in silent:
+            if node.reservations:
+                moved = self._database.run(
+                    partial(
+                        nodes.take_over,
+                        managementnodeid=self._node.id,
+                        silent=node.id,
+                        daemon=self.identity.daemon,
+                    )
+                )
                 self._log.warning(
                     "management node is silent, its work is taken over",
-                    management_node=hostname,
+                    management_node=node.hostname,
                     reservations=moved,
                 )
-                taken.append(id_)
-            return taken
+                taken.append(node.id)
+        return taken
 
-        return self._database.run(take_over)
+    def _tell_silent(self, silent: Sequence[SilentNode]) -> None:
+        """Once for each, while it lasts: a node of which nothing is ours to take."""
+        for node in silent:
+            if node.id not in self._told_silent and not node.reservations:
+                self._log.warning(
+                    "management node is silent, nothing of its work can be taken over here",
+                    management_node=node.hostname,
+                )
+        self._told_silent = {node.id for node in silent}
 
     def resign(self) -> None:
         """Say that the stop is on purpose."""

@@ -37,6 +37,8 @@ from vcld.supervisor.warming import warm
 
 #: Names and timings of the site are read again this often, when there is work.
 CATALOG_SECONDS = 60.0
+#: Silent nodes whose work is not ours to take are looked at this often.
+TAKE_OVER_SECONDS = 5.0
 #: Several children that end together cause one look.
 COALESCE_SECONDS = 0.02
 #: Between attempts at a lost database.
@@ -104,6 +106,7 @@ class Supervisor:
         self._look_at = 0.0
         self._fork_again_at = 0.0
         self._catalog_at = 0.0
+        self._take_over_at = 0.0
         self._outage = Outage(self._log)
 
     def run(self) -> ExitCode:
@@ -213,7 +216,8 @@ class Supervisor:
         self._dispatcher.remove_finished(found)
         self._dispatcher.warn_unknown(found)
         self._custody.watch(look, found, self._catalog)
-        if look.nodes_silent:
+        if look.nodes_silent and clock.monotonic() >= self._take_over_at:
+            self._take_over_at = clock.monotonic() + TAKE_OVER_SECONDS
             self._take_over()
         self._serve_site(look)
         due = [f for f in found if Finding.WAKE <= f.finding <= Finding.BACKGROUND]

@@ -56,8 +56,7 @@ def run(assignment: Assignment) -> ExitCode:
             worker.prepare_process()
             return worker.work()
         except ClaimLostError:
-            log.info("claim lost before the work began")
-            return ExitCode.HANDED_BACK
+            return worker.hand_back("the claim was lost before the work began")
         except WorkerStopped as stopped:
             return worker.hand_back(stopped.reason)
         except ReservationChangedError as err:
