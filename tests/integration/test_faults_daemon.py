@@ -286,7 +286,7 @@ def test_request_edited_by_hand_during_the_work_is_not_overwritten(
 
 
 def test_fault_19_racing_claims_have_exactly_one_owner_each(site: Site, database_url: str) -> None:
-    """2,500 requests, four claimers that all want each: 10,000 races."""
+    """2,500 requests, four claimers that all want each: 10,000 racing claims."""
     numbers = ask_for_many(site, 2500)
 
     won = race([database_url] * 4, numbers)

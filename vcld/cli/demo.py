@@ -200,7 +200,7 @@ def _tell(folder: Path, site: Site, *, as_json: bool) -> int:
         ]
         out = console()
         out.print(table("What became of the requests", ("request", "what", "path"), rows))
-        out.print(f"{len(PEOPLE)} users, 8 virtual machines, {len(paths)} requests.")
+        out.print(f"{len(PEOPLE)} users, 8 virtual machines, {len(rows)} requests.")
         out.print(f"Database: {folder / 'vcl.db'} (SQLite)   Log: {folder / 'vcld.log'} (JSON)")
         out.print(f"Look again: VCLD_CONFIG={folder / MARKER} VCLD_DATABASE_URL="
                   f"sqlite:///{folder / 'vcl.db'} vcld status")  # fmt: skip

@@ -33,6 +33,8 @@ class Child:
     #: Readable at the end of an adopted process; our own children are waited for.
     pidfd: int | None = None
     told_at: float | None = None
+    #: The daemon itself has ended it.
+    is_killed: bool = False
 
     @property
     def is_interruptible(self) -> bool:
@@ -55,6 +57,8 @@ class Ended:
         """How it ended, for people."""
         if self.status is None:
             return "ended"
+        if self.child.is_killed:
+            return "was ended by the daemon: it did not stop in time"
         if self.status < 0:
             name = signals.Signals(-self.status).name
             hint = " (out of memory?)" if name == "SIGKILL" else ""
@@ -156,6 +160,7 @@ class Children:
 
     def kill(self, child: Child) -> None:
         """End a worker and what it started, at once."""
+        child.is_killed = True
         child.process.send(signals.SIGKILL)
         self._end_group(child)
 
