@@ -170,7 +170,7 @@ def test_node_that_may_not_manage_the_computers_keeps_nobody_from_taking_over(
     )
     site.write_script(delays={"transfervm": 300})
     with daemons_for(site, database_url) as daemons:
-        first, second = both(site, daemons, takeover_after=4)
+        first, second = both(site, daemons)
         loading = site.ask("new", 1, node=1)
         eventually(lambda: "transfervm" in site.steps(loading), first.describe)
         workers = first.workers()
@@ -184,13 +184,13 @@ def test_node_that_may_not_manage_the_computers_keeps_nobody_from_taking_over(
             ),
             second.describe,
         )
-        third = daemons.start(node=3, name="vcld3", takeover_after=4)
+        third = daemons.start(node=3, name="vcld3", takeover_after=TAKEOVER_SECONDS)
 
         eventually(lambda: site.computer(1) == "reserved", third.describe)
 
         assert not second.events("management node is silent, its work is taken over")
         # The dead node lives again, and later work of its own is its own.
-        again = daemons.start(node=1, name="vcld1", takeover_after=4)
+        again = daemons.start(node=1, name="vcld1", takeover_after=TAKEOVER_SECONDS)
         mine = site.ask("new", 2, node=1)
         eventually(lambda: site.computer(2) == "reserved", again.describe)
         assert again.events("work began", request_id=mine)
