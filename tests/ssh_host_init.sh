@@ -70,7 +70,7 @@ install_systemd() {
     done
     cat > /etc/systemd/system/test-booted.service <<'END'
 [Unit]
-After=ssh.service ssh.socket network.target NetworkManager.service systemd-networkd.service
+After=ssh.service sshd.service ssh.socket vcld-boot.service firewalld.service network.target NetworkManager.service systemd-networkd.service
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'touch /mnt/started; date +%%s.%%N > /mnt/booted'

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import os
 import random
+import select
 import shlex
 import shutil
 import signal
@@ -91,6 +92,7 @@ class Host:
                 log = (self.folder / "console.log").read_text(errors="replace")
                 raise AssertionError(f"host {self.name} did not boot:\n{log}")
             time.sleep(0.01)
+        assert self.init is not None
         # The command becomes unshare, whose one child is the host's first process; with systemd
         # that keeps another unshare, whose child is systemd.
         self.pid = _only_child(self.init.pid)
@@ -298,17 +300,21 @@ class Login:
 
     def __init__(
         self, network: Network, client: str, user: str, address: str, password: str,
-        *, command: str = "cat", port: int = 22, folder: Path | None = None,
+        *, command: str = "cat", port: int = 22, thinks: str = ":", terminal: bool = False,
     ) -> None:  # fmt: skip
-        ask = (folder or network.folder) / f"askpass{next(_numbers)}"
-        ask.write_text(f"#!/bin/sh\nprintf '%s\\n' {shlex.quote(password)}\n", encoding="utf-8")
+        """``thinks`` is what the user's shell does before the password is typed."""
+        ask = network.folder / f"askpass{next(_numbers)}"
+        ask.write_text(
+            f"#!/bin/sh\n{thinks}\nprintf '%s\\n' {shlex.quote(password)}\n", encoding="utf-8"
+        )
         ask.chmod(0o700)
         self.process = subprocess.Popen(
             network.on_client(
                 client, "ssh", "-F", "none", "-p", str(port), "-o", "StrictHostKeyChecking=no",
                 "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=3",
                 "-o", "NumberOfPasswordPrompts=1", "-o", "LogLevel=ERROR",
-                "-o", "PubkeyAuthentication=no", f"{user}@{address}", command,
+                "-o", "PubkeyAuthentication=no", "-tt" if terminal else "-T", f"{user}@{address}",
+                command,
             ),
             env={**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -327,6 +333,19 @@ class Login:
         self.process.stdin.write(text.encode() + b"\n")
         self.process.stdin.flush()
         return self.process.stdout.readline().decode(errors="replace").rstrip("\n")
+
+    def hears(self, text: str, limit_seconds: float = 20) -> str:
+        """Everything that the session shows until this text is there."""
+        assert self.process.stdout is not None
+        seen, deadline = b"", time.monotonic() + limit_seconds
+        while text.encode() not in seen:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, left))
+            data = os.read(self.process.stdout.fileno(), 4096) if ready else b""
+            if not data:
+                raise AssertionError(f"the session does not show {text!r}: {seen!r}")
+            seen += data
+        return seen.decode(errors="replace")
 
     def end(self) -> None:
         if self.process.poll() is None:

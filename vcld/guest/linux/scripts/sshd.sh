@@ -1,6 +1,7 @@
 # Two sshd: the system's own on the private address for the management node, and ext_sshd on
 # the public one for the users. Where there is one address only, one serves both.
 
+# Before each line of ours there is a line with the mark: old sshd take no comment after a word.
 MARK='# Added by vcld'
 
 # configure_sshd PUBLIC-ADDRESS
@@ -17,20 +18,29 @@ configure_sshd() {
     sshd -t -f /etc/ssh/external_sshd_config || fail 'the configuration of ext_sshd is wrong'
     install_ext_sshd
     {
-        echo "ListenAddress $own $MARK"
-        grep -v -E "^[[:space:]]*ListenAddress|$MARK" /etc/ssh/sshd_config
+        printf '%s\nListenAddress %s\n' "$MARK" "$own"
+        plain_config | grep -v -i -E '^[[:space:]]*ListenAddress[[:space:]=]'
     } | restrict_sshd
+}
+# The system's configuration without our lines.
+plain_config() {
+    awk -v mark="$MARK" '
+        $0 == mark { skip = 1; next }
+        skip { skip = 0; next }
+        index($0, mark) { next }
+        { print }' /etc/ssh/sshd_config
 }
 # The group of the reservations' users may use passwords whatever else the image says.
 share_sshd() {
     {
-        grep -v "$MARK" /etc/ssh/sshd_config
-        printf 'Match Group %s %s\n' "$GROUP" "$MARK"
-        printf '    PasswordAuthentication yes %s\n' "$MARK"
+        plain_config
+        printf '%s\nMatch Group %s\n' "$MARK" "$GROUP"
+        printf '%s\n    PasswordAuthentication yes\n' "$MARK"
     } | restrict_sshd
 }
 restrict_sshd() {
     if put /etc/ssh/sshd_config.vcld 600; then :; fi
+    end_socket
     if cmp -s /etc/ssh/sshd_config.vcld /etc/ssh/sshd_config; then
         rm -f /etc/ssh/sshd_config.vcld
         return 0
@@ -44,6 +54,18 @@ restrict_sshd() {
         fi
     done
     fail 'there is no service sshd or ssh'
+}
+# Where systemd listens for sshd it does so on every address, whatever sshd's configuration says,
+# and ext_sshd would get none.
+end_socket() {
+    has_systemd && systemctl -q is-active ssh.socket || return 0
+    try 'ssh.socket does not stop' timeout -k 5 90 systemctl disable --now ssh.socket
+    for name in ssh sshd; do
+        has_service "$name" || continue
+        enable_service "$name"
+        service_do restart "$name" || fail "sshd does not restart: $said"
+        return 0
+    done
 }
 # external_config ADDRESS: sshd asks for a user's groups at each login, so that accounts may come
 # and go without a restart, during which nobody would get in.
@@ -70,6 +92,7 @@ Description=SSH for the users of reservations
 After=network-online.target
 
 [Service]
+ExecStartPre=/bin/mkdir -p -m 755 /run/sshd
 ExecStart=/usr/sbin/sshd -D -f /etc/ssh/external_sshd_config
 ExecReload=/bin/kill -HUP $MAINPID
 KillMode=process
@@ -121,10 +144,8 @@ find_public() {
 }
 # A second network card that is up but has no address yet: DHCP is still at work.
 awaits_address() {
-    for path in /sys/class/net/*; do
-        device=${path##*/}
-        case $device in lo | docker* | virbr* | br-* | veth* | cni* | podman* | lxc* | ifb* | dummy*) continue ;; esac
-        [ -e "$path/device" ] && [ "$(cat "$path/operstate" 2> /dev/null)" = up ] || continue
+    for device in $(cards); do
+        [ "$(cat "/sys/class/net/$device/operstate" 2> /dev/null)" = up ] || continue
         [ -n "$(ip -o -4 addr show dev "$device" scope global)" ] || return 0
     done
     return 1
@@ -136,8 +157,8 @@ public_address() {
         return 0
     fi
     n=0
-    while awaits_address && [ $n -lt 30 ]; do
-        sleep 2
+    while [ "$(find_public)" = "$own" ] && awaits_address && [ $n -lt 120 ]; do
+        sleep 0.5
         n=$((n + 1))
     done
     find_public
