@@ -40,32 +40,36 @@ share_sshd() {
 }
 restrict_sshd() {
     if put /etc/ssh/sshd_config.vcld 600; then :; fi
-    end_socket
     if cmp -s /etc/ssh/sshd_config.vcld /etc/ssh/sshd_config; then
         rm -f /etc/ssh/sshd_config.vcld
+        ! has_socket || end_socket
         return 0
     fi
     try 'the configuration of sshd would be wrong' sshd -t -f /etc/ssh/sshd_config.vcld
     mv -f /etc/ssh/sshd_config.vcld /etc/ssh/sshd_config
+    if has_socket; then
+        end_socket
+    else
+        service_do restart "$(own_sshd)" || fail "sshd does not restart: $said"
+    fi
+}
+own_sshd() {
     for name in sshd ssh; do
-        if has_service "$name"; then
-            service_do restart "$name" || fail "sshd does not restart: $said"
-            return 0
-        fi
+        ! has_service "$name" || { echo "$name"; return 0; }
     done
     fail 'there is no service sshd or ssh'
 }
 # Where systemd listens for sshd it does so on every address, whatever sshd's configuration says,
 # and ext_sshd would get none.
+has_socket() { has_systemd && systemctl -q is-active ssh.socket; }
+# Both stop in one transaction, and only then is systemd told anything new: version 252 was seen to
+# lose track of the service, or to fail itself, otherwise. Sessions go on.
 end_socket() {
-    has_systemd && systemctl -q is-active ssh.socket || return 0
-    try 'ssh.socket does not stop' timeout -k 5 90 systemctl disable --now ssh.socket
-    for name in ssh sshd; do
-        has_service "$name" || continue
-        enable_service "$name"
-        service_do restart "$name" || fail "sshd does not restart: $said"
-        return 0
-    done
+    name=$(own_sshd)
+    try 'ssh.socket does not stop' timeout -k 5 90 systemctl stop ssh.socket "$name.service"
+    service_do start "$name" || fail "sshd does not start: $said"
+    systemctl disable ssh.socket > /dev/null 2>&1
+    enable_service "$name"
 }
 # external_config ADDRESS: sshd asks for a user's groups at each login, so that accounts may come
 # and go without a restart, during which nobody would get in.
@@ -84,6 +88,7 @@ Subsystem sftp internal-sftp
 AllowGroups $GROUP
 END
 }
+# A start is over when it listens: sshd writes its number then.
 install_ext_sshd() {
     if has_systemd; then
         put /etc/systemd/system/ext_sshd.service 644 << 'END' && systemctl daemon-reload
@@ -93,7 +98,9 @@ After=network-online.target
 
 [Service]
 ExecStartPre=/bin/mkdir -p -m 755 /run/sshd
-ExecStart=/usr/sbin/sshd -D -f /etc/ssh/external_sshd_config
+Type=forking
+PIDFile=/run/ext_sshd.pid
+ExecStart=/usr/sbin/sshd -f /etc/ssh/external_sshd_config
 ExecReload=/bin/kill -HUP $MAINPID
 KillMode=process
 Restart=on-failure
@@ -114,7 +121,16 @@ END
 pidfile=/var/run/ext_sshd.pid
 running() { [ -s $pidfile ] && kill -0 "$(cat $pidfile)" 2> /dev/null; }
 case $1 in
-    start) running || { mkdir -p /run/sshd; /usr/sbin/sshd -f /etc/ssh/external_sshd_config; } ;;
+    start)
+        running && exit 0
+        rm -f $pidfile
+        mkdir -p /run/sshd
+        /usr/sbin/sshd -f /etc/ssh/external_sshd_config || exit 1
+        for _ in 1 2 3 4 5 6 7 8 9 10; do  # it listens once the file is there
+            running && exit 0
+            sleep 0.1 2> /dev/null || sleep 1
+        done
+        exit 1 ;;
     stop) ! running || kill "$(cat $pidfile)" ;;
     restart) "$0" stop; sleep 1; "$0" start ;;
     status) running ;;
