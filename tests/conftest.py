@@ -17,6 +17,7 @@ from tests.seeded import SeededDatabase
 from tests.servers import open_server
 from tests.site import Site
 from tests.ssh_hosts import HostsMissingError, Network, network_for
+from tests.ssh_stays import LinuxSite
 
 
 @pytest.fixture(scope="session")
@@ -125,3 +126,9 @@ def ssh_network(tmp_path: Path) -> Iterator[Network]:
             yield network
     except HostsMissingError as err:
         pytest.fail(f"NOT TESTED: {err}", pytrace=False)
+
+
+@pytest.fixture
+def linux(site: Site, daemons: Daemons, ssh_network: Network) -> LinuxSite:
+    """A site whose first computer is a real Linux host, once a test has it installed."""
+    return LinuxSite(site, daemons, ssh_network)

@@ -1,8 +1,9 @@
 """Real hosts with real OpenSSH servers, each in namespaces of its own.
 
 A host has its own addresses, firewall, accounts, processes, ``/etc``, ``/home``, ``/usr`` and
-``/var``; what happens on it leaves the machine alone. It boots as SysV init does, without
-systemd. The networks: ``private``, where the management node is; ``public``, where users are;
+``/var``; what happens on it leaves the machine alone. It boots as SysV init does, or with a real
+systemd as its first process (``init="systemd"``; its namespaces are those of a container, so
+there is no udev). The networks: ``private``, where the management node is; ``public``, where users are;
 ``inside``, behind the NAT host. Needs root and the packages that tools/need-hosts installs.
 """
 
@@ -12,8 +13,10 @@ import contextlib
 import itertools
 import os
 import random
+import select
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -53,6 +56,8 @@ class Host:
     name: str
     number: int
     folder: Path
+    #: ``sysv`` or ``systemd``.
+    system: str = "sysv"
     private: str = ""
     public: str = ""
     inside: str = ""
@@ -72,14 +77,12 @@ class Host:
             self.init = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.namespace,
                  "unshare", "--mount", "--uts", "--pid",
-                 "--ipc", "--fork", "--kill-child", "bash", str(INIT), str(self.folder), self.name],
+                 "--ipc", "--fork", "--kill-child", "bash", str(INIT), str(self.folder), self.name,
+                 self.system, f"vcld-{self.namespace}"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                 start_new_session=True,
             )  # fmt: skip
         self.await_boot()
-        # The command becomes unshare, whose one child is the host's first process.
-        children = f"/proc/{self.init.pid}/task/{self.init.pid}/children"
-        self.pid = int(Path(children).read_text(encoding="ascii").split()[0])
         return self
 
     def await_boot(self) -> None:
@@ -89,6 +92,12 @@ class Host:
                 log = (self.folder / "console.log").read_text(errors="replace")
                 raise AssertionError(f"host {self.name} did not boot:\n{log}")
             time.sleep(0.01)
+        assert self.init is not None
+        # The command becomes unshare, whose one child is the host's first process; with systemd
+        # that keeps another unshare, whose child is systemd.
+        self.pid = _only_child(self.init.pid)
+        if self.system == "systemd":
+            self.pid = _only_child(_only_child(self.pid))
 
     @property
     def is_on(self) -> bool:
@@ -105,14 +114,17 @@ class Host:
         """Act on the host as somebody at its console; standard output."""
         return run(
             "nsenter", "-t", str(self.pid), "--mount", "--uts", "--pid", "--ipc", "--net",
-            "--root", "--wd", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", script,
+            "--cgroup", "--root", "--wd", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", script,
             check=check,
         )  # fmt: skip
 
     def restart(self) -> None:
         """Reset it as a power button does; the disk stays."""
         (self.folder / "booted").unlink()
-        self.sh("echo reboot > /run/initctl", check=False)  # it may end with the rest
+        if self.system == "systemd":
+            os.kill(self.pid, signal.SIGKILL)
+        else:
+            self.sh("echo reboot > /run/initctl", check=False)  # it may end with the rest
         self.await_boot()
 
     def change_key(self) -> None:
@@ -136,6 +148,25 @@ class Host:
     def remove(self) -> None:
         self.power_off()
         run("ip", "netns", "del", self.namespace, check=False)
+        if self.system == "systemd":
+            _remove_groups(f"vcld-{self.namespace}")
+
+
+def _only_child(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return int(children.split()[0])
+
+
+def _remove_groups(name: str) -> None:
+    """Remove the control groups of a host, once its last process is gone from them."""
+    mounts = Path("/proc/mounts").read_text(encoding="ascii").splitlines()
+    roots = [line.split()[1] for line in mounts if line.split()[2] == "cgroup2"]
+    deadline = time.monotonic() + 10
+    for root in roots[:1]:
+        while list(Path(root).glob(f"{name}.*")) and time.monotonic() < deadline:
+            run("find", root, "-depth", "-type", "d", "-path", f"{root}/{name}.*",
+                "-exec", "rmdir", "{}", "+", check=False)  # fmt: skip
+            time.sleep(0.02)
 
 
 def _own_users() -> set[str]:
@@ -193,6 +224,7 @@ class Network:
         networks: Sequence[str] = ("private", "public"),
         prepare: str = "",
         is_awaited: bool = True,
+        system: str = "sysv",
     ) -> Host:
         """Install and boot a host.
 
@@ -202,7 +234,7 @@ class Network:
         number = len(self.hosts) + 11
         folder = self.folder / name
         folder.mkdir()
-        host = Host(self, name, number, folder)
+        host = Host(self, name, number, folder, system)
         self.hosts.append(host)
         run("ip", "netns", "add", host.namespace)
         self._ns(host.namespace, "ip", "link", "set", "lo", "up")
@@ -268,17 +300,21 @@ class Login:
 
     def __init__(
         self, network: Network, client: str, user: str, address: str, password: str,
-        *, command: str = "cat", port: int = 22, folder: Path | None = None,
+        *, command: str = "cat", port: int = 22, thinks: str = ":", terminal: bool = False,
     ) -> None:  # fmt: skip
-        ask = (folder or network.folder) / f"askpass{next(_numbers)}"
-        ask.write_text(f"#!/bin/sh\nprintf '%s\\n' {shlex.quote(password)}\n", encoding="utf-8")
+        """``thinks`` is what the user's shell does before the password is typed."""
+        ask = network.folder / f"askpass{next(_numbers)}"
+        ask.write_text(
+            f"#!/bin/sh\n{thinks}\nprintf '%s\\n' {shlex.quote(password)}\n", encoding="utf-8"
+        )
         ask.chmod(0o700)
         self.process = subprocess.Popen(
             network.on_client(
                 client, "ssh", "-F", "none", "-p", str(port), "-o", "StrictHostKeyChecking=no",
                 "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=3",
                 "-o", "NumberOfPasswordPrompts=1", "-o", "LogLevel=ERROR",
-                "-o", "PubkeyAuthentication=no", f"{user}@{address}", command,
+                "-o", "PubkeyAuthentication=no", "-tt" if terminal else "-T", f"{user}@{address}",
+                command,
             ),
             env={**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -297,6 +333,19 @@ class Login:
         self.process.stdin.write(text.encode() + b"\n")
         self.process.stdin.flush()
         return self.process.stdout.readline().decode(errors="replace").rstrip("\n")
+
+    def hears(self, text: str, limit_seconds: float = 20) -> str:
+        """Everything that the session shows until this text is there."""
+        assert self.process.stdout is not None
+        seen, deadline = b"", time.monotonic() + limit_seconds
+        while text.encode() not in seen:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, left))
+            data = os.read(self.process.stdout.fileno(), 4096) if ready else b""
+            if not data:
+                raise AssertionError(f"the session does not show {text!r}: {seen!r}")
+            seen += data
+        return seen.decode(errors="replace")
 
     def end(self) -> None:
         if self.process.poll() is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,17 @@ import pytest
 from tests.ssh_guests import SSH, Bench, account, ready
 from tests.ssh_hosts import Host, Login, Network
 from tests.ssh_site import TAGS
-from vcld.errors import RemoteError
+from vcld.errors import Blame, RemoteError
 from vcld.guest.interface import EndState
+from vcld.guest.linux import stages
+from vcld.snapshot import Reservation
+
+
+def with_address(address: str) -> Callable[[Reservation], Reservation]:
+    """The public address that the database has for the computer."""
+    return lambda made: dataclasses.replace(
+        made, computer=dataclasses.replace(made.computer, IPaddress=address)
+    )
 
 
 @pytest.fixture
@@ -55,15 +65,21 @@ def test_post_load_makes_the_computer_ours(host: Host) -> None:
     address = bench.guest().post_load()
 
     assert address == host.public
-    assert bench.told == [("dynamicDHCPaddress", f"vm1 has the public address {host.public}")] or (
-        not bench.told
-    )
+    assert bench.told == []  # it is the address that the database has
     assert host.sh("getent shadow root") != before
     assert host.sh("ls /root/.ssh") == "authorized_keys\nid_rsa.pub\n"
     assert host.sh("ls /ran") == "/ran\n"
     assert host.users() == ["kept"]
     assert f"ListenAddress {host.private}" in host.sh("cat /etc/ssh/sshd_config")
     assert "imagerevision_id=14" in host.sh("cat /root/currentimage.txt")
+
+
+def test_address_that_is_not_the_databases_is_told_of(host: Host) -> None:
+    bench = Bench(host, change=with_address("198.51.100.99"))
+
+    assert bench.guest().post_load() == host.public
+
+    assert bench.told == [("dynamicDHCPaddress", f"vm1 has the public address {host.public}")]
 
 
 def test_computer_with_one_address_has_one_sshd_for_all(ssh_network: Network) -> None:
@@ -93,8 +109,11 @@ def test_user_is_found_by_socket_and_login(host: Host) -> None:
     assert guest.find_connection("198.51.100.201", [SSH]) is None
 
     # At the password is not connected.
-    waiting = Login(host.network, "home", "ada", host.public, "$(sleep 60)")
-    time.sleep(0.5)
+    waiting = Login(host.network, "home", "ada", host.public, "pw-of-ada", thinks="exec sleep 60")
+    deadline = time.monotonic() + 20
+    while "[priv]" not in host.sh("ps axww -o args") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "ESTAB" in host.sh(f"ss -Htn src {host.public}")
     assert guest.find_connection("198.51.100.201", [SSH]) is None
     waiting.end()
 
@@ -115,8 +134,18 @@ def test_user_is_found_by_socket_and_login(host: Host) -> None:
 def test_console_notice_reaches_who_is_logged_in(host: Host) -> None:
     guest = ready(host)
     guest.grant_access([SSH])
+    session = Login(
+        host.network, "home", "ada", host.public, "pw-of-ada", terminal=True,
+        command="tty; echo ready; cat",
+    )  # fmt: skip
+    assert "/dev/pts/" in session.hears("ready")
 
-    guest.notify_console("The reservation ends in 5 minutes.")
+    guest.notify_console("The reservation ends in 5 minutes.\x1b[2J$(id)")
+
+    text = session.hears("$(id)")
+    assert "The reservation ends in 5 minutes." in text
+    assert "\x1b[2J" not in text
+    session.end()
 
 
 def test_soft_reboot_comes_back_on_a_new_connection(host: Host) -> None:
@@ -219,10 +248,7 @@ def test_fault_48_new_host_key_is_right_after_a_load_and_wrong_without(host: Hos
 def test_static_address_is_set_and_kept(host: Host) -> None:
     node = {"publicIPconfiguration": "static", "publicSubnetMask": "255.255.255.128",
             "publicDefaultGateway": "198.51.100.1", "publicDNSserver": "192.0.2.53"}  # fmt: skip
-    bench = Bench(host, node=node)
-    bench.change = lambda made: dataclasses.replace(
-        made, computer=dataclasses.replace(made.computer, IPaddress="198.51.100.77")
-    )
+    bench = Bench(host, node=node, change=with_address("198.51.100.77"))
 
     for _ in range(2):
         assert bench.guest().post_load() is None
@@ -237,10 +263,7 @@ def test_static_address_is_set_and_kept(host: Host) -> None:
 
 def test_static_address_that_another_computer_has_is_refused(host: Host) -> None:
     other = host.network.host("vm2")
-    bench = Bench(host, node={"publicIPconfiguration": "static"})
-    bench.change = lambda made: dataclasses.replace(
-        made, computer=dataclasses.replace(made.computer, IPaddress=other.public)
-    )
+    bench = Bench(host, node={"publicIPconfiguration": "static"}, change=with_address(other.public))
 
     with pytest.raises(RemoteError, match=f"address {other.public} is used by another computer"):
         bench.guest().post_load()
@@ -283,3 +306,153 @@ def test_reserve_takes_one_round_trip(host: Host) -> None:
     sanitize = guest.remote.commands - before - reserve - grant
 
     assert (reserve, grant, sanitize) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("mode", ["static", "manualDHCP"])
+@pytest.mark.parametrize(
+    "address", ["198.51.100.7; touch /trap", "$(touch /trap)", "198.51.100.7\nPermitRootLogin yes"]
+)
+def test_fault_30_address_of_a_row_that_is_none_reaches_no_shell(
+    host: Host, mode: str, address: str
+) -> None:
+    bench = Bench(host, node={"publicIPconfiguration": mode}, change=with_address(address))
+
+    with pytest.raises(RemoteError, match="public address of vm1, is no IPv4 address") as caught:
+        bench.guest().post_load()
+
+    assert caught.value.blame is Blame.MANAGEMENT_NODE
+    assert "trap" not in host.sh("ls /")
+
+
+def test_fixed_address_of_the_old_ones_network_stays_when_the_old_one_goes(host: Host) -> None:
+    """The kernel removes, with an address, the later ones of its network."""
+    node = {"publicIPconfiguration": "static", "publicDefaultGateway": "198.51.100.1"}
+    bench = Bench(host, node=node, change=with_address("198.51.100.77"))
+
+    bench.guest().post_load()
+
+    shown = host.sh("ip -o -4 addr show dev eth1 | awk '{print $4}'; ip route show default")
+    assert shown == "198.51.100.77/24\ndefault via 198.51.100.1 dev eth1 \n"
+    assert bench.told == [("staticIPaddress", "vm1 has the fixed address 198.51.100.77")]
+
+
+def test_fixed_address_comes_back_by_ifupdown_and_goes_from_an_image(
+    ssh_network: Network,
+) -> None:
+    interfaces = "auto lo\niface lo inet loopback\n\nallow-hotplug eth1\niface eth1 inet manual\n"
+    interfaces += "    up ip link set eth1 up\niface eth1 inet6 auto\n"
+    host = ssh_network.host(
+        "vm1",
+        prepare=f"rm -rf /etc/network/interfaces.d/*; printf '{interfaces}' > /etc/network/interfaces\n"
+        "ln -s ../init.d/networking /etc/rcS.d/S06networking",
+    )
+    node = {"publicIPconfiguration": "static", "publicDefaultGateway": "198.51.100.1"}
+    bench = Bench(host, node=node, change=with_address("198.51.100.77"))
+    for _ in range(2):
+        bench.guest().post_load()
+
+    # The real ifquery reads it; of the image's own stanza nothing but IPv6 is left.
+    shown = host.sh("ifquery eth1")
+    assert "address: 198.51.100.77" in shown
+    assert "gateway: 198.51.100.1" in shown
+    assert "up: " not in shown
+    host.sh("ip addr flush dev eth1; ip link set eth1 down")
+    host.restart()
+    assert "198.51.100.77/24" in host.sh("ip -o -4 addr show dev eth1")
+    assert "default via 198.51.100.1" in host.sh("ip route show default")
+
+    bench.guest().pre_capture(EndState.ON)
+
+    assert host.sh("cat /etc/network/interfaces").startswith(interfaces)
+    assert host.sh("ls /etc/network/interfaces.d") == ""
+
+
+def test_configuration_of_sshd_is_what_old_sshd_take(ssh_network: Network) -> None:
+    """Before OpenSSH 8.5 a comment after a word was an error."""
+    for name, networks in (("two", ("private", "public")), ("one", ("private",))):
+        host = ssh_network.host(name, networks=networks)
+        guest = ready(host)
+        text = host.sh("cat /etc/ssh/sshd_config")
+
+        assert [line for line in text.splitlines() if "#" in line and line[0] != "#"] == []
+        assert "Added by vcld" in text
+        guest.reserve([account()])
+        assert host.sh("cat /etc/ssh/sshd_config") == text
+
+
+def test_lines_of_an_older_vcld_in_the_configuration_of_sshd_go(host: Host) -> None:
+    host.sh("echo 'ListenAddress 10.0.0.1 # Added by vcld' >> /etc/ssh/sshd_config")
+
+    ready(host)
+
+    text = host.sh("grep -i listen /etc/ssh/sshd_config")
+    assert text == f"ListenAddress {host.private}\n"
+
+
+def test_data_of_a_reservation_is_not_for_the_next_user(host: Host) -> None:
+    bench = Bench(host, variables={"userdata|88": "token=secret"})
+    guest = bench.guest()
+    guest.post_load()
+    guest.reserve([account()])
+    guest.post_reserve()
+    guest.update_cluster()
+    assert "secret" in host.sh("cat /root/.vclcontrol/post_reserve_userdata")
+
+    guest.sanitize([])
+
+    assert host.sh("ls /root/.vclcontrol /etc/cluster_info", check=False) == "/root/.vclcontrol:\n"
+
+
+def test_files_of_a_user_in_tmp_do_not_stop_or_mislead_root(host: Host) -> None:
+    guest = ready(host)
+    host.sh("echo precious > /root/precious; su ada -c 'ln -s /root/precious /tmp/.vcld-service;"
+            " ln -s /root/precious /tmp/said'")  # fmt: skip
+
+    guest.grant_access([SSH])
+
+    assert host.sh("cat /root/precious") == "precious\n"
+
+
+def test_step_that_fails_at_the_end_of_a_pipe_is_told_of(host: Host) -> None:
+    host.sh("touch /root/.vclcontrol")
+    bench = Bench(host, variables={"userdata|88": "data"})
+
+    with pytest.raises(RemoteError, match=r"vm1: /root/\.vclcontrol/.* cannot be written"):
+        bench.guest().post_reserve()
+
+
+def test_script_of_the_site_that_hangs_or_floods_fails_nothing(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "SCRIPT_SECONDS", 1)
+    folder = tmp_path / "Linux" / "Scripts" / "post_reserve"
+    folder.mkdir(parents=True)
+    for name, text in (
+        ("1 flood", "yes | head -c 30000000"),
+        ("2 leaves", "sleep 1000 &"),
+        ("3 hangs", "trap '' TERM; sleep 1000 & wait; sleep 1000"),
+        ("4 last", "touch /var/was-here"),
+    ):
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+
+    assert Bench(host, settings={"stage_scripts_dir": str(tmp_path)}).guest().post_reserve()
+
+    assert host.sh("ls /var/was-here") == "/var/was-here\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "stays"),
+    [
+        ("/home", True), ("/home/ada", True), ("/home/ada/", True), ("/home/ada/data", True),
+        ("/home/a*", True), ("/home/adam", False), ("/home/ad", False), ("ada", False),
+        ("# /home/ada", False), ("", False),
+    ],
+)  # fmt: skip
+def test_exclude_list_names_paths(host: Host, line: str, *, stays: bool) -> None:
+    guest = ready(host)
+    host.sh(f"mkdir -p /root/.vclcontrol; echo '{line}' > /root/.vclcontrol/vcl_exclude_list")
+
+    guest.sanitize([])
+
+    assert host.sh("ls /home") == ("ada\n" if stays else "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -102,20 +101,12 @@ def test_nat_host_that_is_down_is_blamed_on_nobody_who_has_the_computer(
 
 
 def test_user_reaches_a_computer_behind_nat_by_the_port_that_the_database_names(
-    site: Site, daemons: Daemons, ssh_network: Network, tmp_path: Path
+    site: Site, daemons: Daemons, ssh_network: Network
 ) -> None:
     home = ssh_network.client("home", 201)
     nat, computer = make_hosts(ssh_network)
     use_linux(site, ssh_network, computer, nat, kind="lab")
-    with site.engine.begin() as c:
-        kind = c.scalar(sa.select(m.ResourceType.id).where(m.ResourceType.name == "computer"))
-        c.execute(sa.insert(m.Resource).values(id=500, resourcetypeid=kind, subid=2))
-        c.execute(
-            sa.insert(m.NATHost).values(
-                id=1, resourceid=500, publicIPaddress=nat.public, internalIPaddress=nat.inside
-            )
-        )
-        c.execute(sa.insert(m.NATHostComputerMap).values(nathostid=1, computerid=1))
+    use_nat(site, nat)
     daemon = daemons.start()
 
     request = site.ask("new", 1)
@@ -134,6 +125,40 @@ def test_user_reaches_a_computer_behind_nat_by_the_port_that_the_database_names(
     session.end()
     assert not ssh_network.reaches("home", nat.public, port)
     eventually(lambda: site.scalar("SELECT COUNT(*) FROM natport") == 0, daemon.describe)
+
+
+def test_fault_53_forward_of_a_reservation_that_failed_goes_at_once(
+    site: Site, daemons: Daemons, ssh_network: Network
+) -> None:
+    home = ssh_network.client("home", 201)
+    nat, computer = make_hosts(ssh_network)
+    computer.sh("touch /root/.vclcontrol")  # where the user's data should go
+    use_linux(site, ssh_network, computer, nat)
+    use_nat(site, nat)
+    request = site.ask("new", 1)
+    site.variable(f"userdata|{site.scalar('SELECT id FROM reservation')}", "data")
+    daemon = daemons.start()
+    until_reserved(site, 1, daemon.describe)
+
+    press_connect(site, request, home)
+
+    eventually(lambda: site.pair(request) == "failed/reserved", daemon.describe)
+    # It was there: a NAT host makes this folder with the first forward.
+    assert nat.sh("ls -A /etc/vcld/nat") == ""
+    assert "vcldnat" not in nat.sh("nft list ruleset")
+
+
+def use_nat(site: Site, nat: Host) -> None:
+    """The site's first computer is behind this host, its second."""
+    with site.engine.begin() as c:
+        kind = c.scalar(sa.select(m.ResourceType.id).where(m.ResourceType.name == "computer"))
+        c.execute(sa.insert(m.Resource).values(id=500, resourcetypeid=kind, subid=2))
+        c.execute(
+            sa.insert(m.NATHost).values(
+                id=1, resourceid=500, publicIPaddress=nat.public, internalIPaddress=nat.inside
+            )
+        )
+        c.execute(sa.insert(m.NATHostComputerMap).values(nathostid=1, computerid=1))
 
 
 def test_ranges_of_public_ports_leave_out_nonsense() -> None:

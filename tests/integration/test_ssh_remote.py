@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -9,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -23,6 +26,7 @@ from vcld.errors import (
     RemoteError,
     WorkerStopped,
 )
+from vcld.remote import dialling
 from vcld.remote.endpoint import Endpoint, load_key
 from vcld.remote.identity import MemoryHostKeys
 from vcld.remote.remote import Remote
@@ -303,6 +307,109 @@ def test_server_that_begins_to_listen_is_seen_at_once(host: Host, remote: Remote
 
     # Half a second for the look, and as much for a machine that is busy with other tests.
     assert seen - started[0] < 1.0
+
+
+class _Recorder(Cancellation):
+    """Waits as ever, and keeps what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def wait(self, seconds: float, *fds: int) -> list[int]:
+        self.asked.append(seconds)
+        return super().wait(seconds, *fds)
+
+
+@pytest.mark.parametrize("fate", ["refused", "swallowed", "closed"])
+def test_no_look_at_a_server_is_half_a_second_after_the_last(
+    ssh_network: Network, fate: str
+) -> None:
+    """The schedule, whatever the machine's speed: what is waited between two attempts."""
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    address = f"{ssh_network.prefix}.99" if fate == "swallowed" else "127.0.0.1"
+    if fate == "refused":
+        server.close()
+    cancellation = _Recorder()
+    starts: list[int] = []
+
+    class Counted(dialling._Attempts):
+        def start(self, places: Any) -> None:
+            starts.append(len(cancellation.asked))
+            super().start(places)
+
+    def hang_up() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                server.accept()[0].close()
+
+    threading.Thread(target=hang_up, daemon=True).start()
+    endpoint = Endpoint(name="vm1", address=address, port=port)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialling, "_Attempts", Counted)
+        with pytest.raises(RemoteError, match="cannot be reached"):
+            dialling.dial(endpoint, cancellation, limit_seconds=3, persist=True)
+    server.close()
+
+    assert len(starts) >= 3
+    between = [sum(cancellation.asked[a:b]) for a, b in itertools.pairwise(starts)]
+    assert max(between) <= 0.5
+
+
+def test_server_that_was_away_is_asked_often_again(host: Host, remote: Remote) -> None:
+    """One that refuses our key is asked ever less; not one that has gone and come back."""
+    host.sh("mv /root/.ssh/authorized_keys /root/.ssh/away")
+    cancellation = _Recorder()
+    waiting = make_remote(host.network, host.private, cancellation=cancellation)
+    thread = threading.Thread(target=waiting.wait_until_up, args=(60,))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while max(cancellation.asked[:-1], default=0) < 0.5 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        host.sh("/etc/init.d/ssh stop; pkill -x sshd; sleep 1; mv /root/.ssh/away"
+                " /root/.ssh/authorized_keys; /etc/init.d/ssh start", check=False)  # fmt: skip
+        thread.join(30)
+    assert not thread.is_alive()
+    assert waiting.run("echo well").output == "well\n"
+    waiting.close()
+
+
+def test_name_that_the_resolver_ponders_does_not_hold_a_worker(
+    ssh_network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def ponder(*_: object, **__: object) -> list[object]:
+        over.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", ponder)
+    remote = make_remote(ssh_network, "vm1.example.edu", connect_seconds=1)
+
+    began = time.monotonic()
+    with pytest.raises(RemoteError, match=r"no answer about the name vm1\.example\.edu"):
+        remote.run("true")
+
+    assert time.monotonic() - began < 5
+    over.set()
+
+
+def test_every_address_of_a_name_is_tried(
+    host: Host, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def two(_name: str, port: int, **facts: Any) -> list[Any]:
+        return [*real("::1", 1, **facts), *real(host.private, port, **facts)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+
+    made = make_remote(host.network, "vm1.example.edu")
+    assert made.run("echo well").output == "well\n"
+    made.close()
 
 
 def test_wait_for_a_host_that_stays_away_ends_with_the_last_reason(

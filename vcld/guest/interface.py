@@ -187,6 +187,9 @@ class Guest(abc.ABC):
         """Optional: give a server request its fixed address."""
         del address
 
+    def withdraw(self) -> None:
+        """Optional: the reservation has failed before its user came; close what was opened."""
+
     def notify_console(self, text: str) -> None:
         """Optional: show a short text to whoever is logged in."""
         del text

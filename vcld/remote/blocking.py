@@ -17,12 +17,12 @@ def call(
     *,
     cancellation: Cancellation,
     limit_seconds: float,
-    abandon: Callable[[], None],
+    abandon: Callable[[], None] | None,
 ) -> T:
     """Do ``work`` in a thread and wait for it.
 
     ``abandon`` is called when nobody waits any more; it must make ``work`` end soon, as closing
-    its connection does.
+    its connection does. None: nothing can, and the thread is left to itself.
 
     Raises:
         TimeoutError: the limit has passed.
@@ -46,10 +46,11 @@ def call(
     try:
         ended = bool(cancellation.wait(limit_seconds, done))
     finally:
-        if not ended:
+        if not ended and abandon is not None:
             abandon()
         # Abandoned, it ends within the time that its connection takes to close.
-        thread.join(timeout=None if ended else 5.0)
+        if ended or abandon is not None:
+            thread.join(timeout=None if ended else 5.0)
         if not thread.is_alive():
             os.close(done)
     if not ended:

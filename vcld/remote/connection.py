@@ -175,23 +175,11 @@ def open_connection(
     keys = [load_key(path) for path in endpoint.keys]
     if sock is None:
         sock = dial(endpoint, cancellation, limit_seconds=limit_seconds, persist=False)
-    _watch_socket(sock)
     known = host_keys.find()
-    transport = paramiko.Transport(sock)
-    transport.set_log_channel(QUIET)
+    transport = _make_transport(sock)
     good = False
-
-    def work() -> None:
-        _shake_hands(transport, endpoint, known, max(0.1, deadline - clock.monotonic()))
-        _authenticate(transport, endpoint, keys)
-
     try:
-        blocking.call(
-            work,
-            cancellation=cancellation,
-            limit_seconds=max(0.1, deadline - clock.monotonic()),
-            abandon=transport.close,
-        )
+        _log_in(transport, endpoint, known, keys, cancellation, deadline)
         good = True
     except TimeoutError as err:
         msg = f"{endpoint} did not finish the SSH handshake within {limit_seconds:.0f} s"
@@ -206,6 +194,35 @@ def open_connection(
     if known is None and learn:
         host_keys.learn(key_text(transport.get_remote_server_key()))
     return Connection(transport, endpoint, cancellation)
+
+
+def _make_transport(sock: socket.socket) -> paramiko.Transport:
+    _watch_socket(sock)
+    transport = paramiko.Transport(sock)
+    transport.set_log_channel(QUIET)
+    return transport
+
+
+def _log_in(
+    transport: paramiko.Transport,
+    endpoint: Endpoint,
+    known: str | None,
+    keys: list[paramiko.PKey],
+    cancellation: Cancellation,
+    deadline: float,
+) -> None:
+    """Handshake and authentication by the deadline, or TimeoutError."""
+
+    def work() -> None:
+        _shake_hands(transport, endpoint, known, max(0.1, deadline - clock.monotonic()))
+        _authenticate(transport, endpoint, keys)
+
+    blocking.call(
+        work,
+        cancellation=cancellation,
+        limit_seconds=max(0.1, deadline - clock.monotonic()),
+        abandon=transport.close,
+    )
 
 
 def _watch_socket(sock: socket.socket) -> None:

@@ -4,19 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass, field
+from typing import Any
 
 from vcld import clock
 from vcld.errors import RemoteError
+from vcld.remote import blocking
 from vcld.remote.endpoint import Endpoint
 from vcld.waiting import Cancellation
 
 #: A server that begins to listen is seen after this time at the latest.
 PROBE_SECONDS = 0.3
+#: The pause after an attempt that was refused.
+REFUSED_SECONDS = 0.1
 #: An attempt is given up after this; a slow network has time to answer.
 ATTEMPT_SECONDS = 6.0
+#: A name that is not found by then is asked for again.
+RESOLVE_SECONDS = 10.0
+
+
+#: Family, type, protocol and address of a socket.
+_Place = tuple[int, int, int, Any]
+
+
+def _resolve(
+    endpoint: Endpoint, cancellation: Cancellation, *, limit_seconds: float
+) -> list[_Place]:
+    """The addresses of a name. The resolver knows no limit of ours and cannot be stopped.
+
+    Raises:
+        OSError: the name is not known, or nobody says so within the limit.
+        WorkerStopped: the worker must stop.
+    """
+
+    def ask() -> list[Any]:
+        return socket.getaddrinfo(endpoint.address, endpoint.port, type=socket.SOCK_STREAM)
+
+    try:
+        found = (
+            ask()
+            if _is_address(endpoint.address)
+            else blocking.call(
+                ask,
+                cancellation=cancellation,
+                limit_seconds=min(limit_seconds, RESOLVE_SECONDS),
+                abandon=None,
+            )
+        )
+    except TimeoutError as err:
+        raise OSError(errno.ETIMEDOUT, f"no answer about the name {endpoint.address}") from err
+    return [(family, kind, protocol, place) for family, kind, protocol, _, place in found]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass
@@ -25,21 +73,22 @@ class _Attempts:
 
     pending: dict[int, tuple[socket.socket, float]] = field(default_factory=dict)
 
-    def start(self, endpoint: Endpoint) -> None:
+    def start(self, places: list[_Place]) -> None:
         """Begin one more, to each address of the name's.
 
         Raises:
-            OSError: the name is not known, or there is no way to the address.
+            OSError: there is no way to any of the addresses.
         """
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            endpoint.address, endpoint.port, type=socket.SOCK_STREAM
-        )[0]
-        made = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
-        code = made.connect_ex(address)
-        if code not in {0, errno.EINPROGRESS}:
-            made.close()
+        code = 0
+        for family, kind, protocol, address in places:
+            made = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+            code = made.connect_ex(address)
+            if code in {0, errno.EINPROGRESS}:
+                self.pending[made.fileno()] = made, clock.monotonic()
+            else:
+                made.close()
+        if not self.pending:
             raise OSError(code, os.strerror(code))
-        self.pending[made.fileno()] = made, clock.monotonic()
 
     def take(self, fd: int) -> socket.socket:
         """The connection, which has something to read.
@@ -85,8 +134,9 @@ def dial(
         while True:
             if persist or not started:
                 attempts.drop(ATTEMPT_SECONDS if persist else limit_seconds)
+                left = max(0.1, deadline - clock.monotonic())
                 try:
-                    attempts.start(endpoint)
+                    attempts.start(_resolve(endpoint, cancellation, limit_seconds=left))
                 except OSError as err:
                     why = err.strerror or str(err)
                 started = True
@@ -101,6 +151,6 @@ def dial(
                     why = err.strerror or str(err)
             if persist:
                 # A refusal comes at once; the next attempt does not.
-                cancellation.wait(min(PROBE_SECONDS, 0.1))
+                cancellation.wait(REFUSED_SECONDS)
     finally:
         attempts.drop()

@@ -23,7 +23,7 @@ from vcld.errors import (
 )
 from vcld.remote import blocking
 from vcld.remote.connection import CommandResult, Connection, open_connection
-from vcld.remote.dialling import dial
+from vcld.remote.dialling import REFUSED_SECONDS, dial
 from vcld.remote.endpoint import Endpoint
 from vcld.remote.identity import HostKeys
 from vcld.waiting import Cancellation, pauses
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 #: An answer that takes longer than this is none, when one just looks.
 LOOK_SECONDS = 5.0
+#: A computer that answers but lets us not in is asked again after this at the latest.
+LONGEST_PAUSE_SECONDS = 3.0
 
 
 def quote(arguments: Sequence[str]) -> str:
@@ -110,9 +112,14 @@ class Remote:
         """
         self.close()
         deadline = clock.monotonic() + limit_seconds
-        for pause in pauses(0.1, 5.0):
+        growing = pauses(0.1, LONGEST_PAUSE_SECONDS)
+        while True:
             left = max(0.1, deadline - clock.monotonic())
+            began = clock.monotonic()
             sock = dial(self.endpoint, self._cancellation, limit_seconds=left, persist=True)
+            if clock.monotonic() - began >= REFUSED_SECONDS:
+                # It was away: who answers now may be another, or have got further.
+                growing = pauses(0.1, LONGEST_PAUSE_SECONDS)
             left = max(0.1, deadline - clock.monotonic())
             try:
                 self._connection = open_connection(
@@ -131,7 +138,7 @@ class Remote:
                 if left <= 0:
                     raise
                 self._log.debug("the computer is not ready", reason=str(err))
-                self._cancellation.wait(min(pause, left))
+                self._cancellation.wait(min(next(growing), left))
             else:
                 return
 

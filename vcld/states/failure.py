@@ -11,7 +11,7 @@ from functools import partial
 
 from vcld import schedule
 from vcld.config import Settings
-from vcld.errors import Blame, ProvisioningError
+from vcld.errors import Blame, ProvisioningError, VcldError
 from vcld.schema.engine import Connection
 from vcld.states import competition
 from vcld.states.outcome import Outcome
@@ -44,7 +44,12 @@ class Situation:
 
 
 def outcome_of(work: Work, error: Exception) -> Outcome:
-    """The outcome for an error that no retry mends."""
+    """The outcome for an error that no retry mends; doors that were opened are closed."""
+    if work.grip.state == "reserved":
+        try:
+            work.guest.withdraw()
+        except VcldError as err:
+            work.log.warning("access could not be withdrawn", reason=str(err))
     blame = error.blame if isinstance(error, ProvisioningError) else Blame.NOBODY
     return outcome_for(work, str(error) or type(error).__name__, blame)
 

@@ -33,6 +33,19 @@ def _servers(text: str | None) -> list[str]:
     return found
 
 
+def public_address(name: str, address: str | None) -> str:
+    """The address of a computer's row, which a site's own tools may have filled.
+
+    Raises:
+        RemoteError: it is no IPv4 address.
+    """
+    try:
+        return str(ipaddress.IPv4Address((address or "").strip()))
+    except ValueError as err:
+        msg = f"{address!r}, the public address of {name}, is no IPv4 address: mend its row"
+        raise RemoteError(msg, blame=Blame.MANAGEMENT_NODE) from err
+
+
 def static_network(address: str, node: ManagementNode) -> tuple[str, int, str, str]:
     """Address, prefix, router (or empty) and DNS servers of ``publicIPconfiguration`` static."""
     router = " ".join(_servers(node.publicDefaultGateway)[:1])
@@ -48,7 +61,7 @@ def fixed_network(address: str, variable: str | None) -> tuple[str, int, str, st
     """
     try:
         facts = yaml.safe_load(variable or "")
-        address = str(ipaddress.ip_address(address))
+        address = str(ipaddress.IPv4Address(address))
     except (yaml.YAMLError, ValueError) as err:
         raise RemoteError("the fixed address is none", blame=Blame.MANAGEMENT_NODE) from err
     if not isinstance(facts, dict):

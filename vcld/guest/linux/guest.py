@@ -18,6 +18,7 @@ from vcld.guest.by_ssh import LOOK_SECONDS, SshGuest
 from vcld.guest.interface import EndState, ImageTags, Tools, UserConnection
 from vcld.guest.linux import addresses, firewall, logins, presence, stages, tags
 from vcld.guest.linux.firewall import Policy
+from vcld.guest.linux.methods import method_facts
 from vcld.guest.linux.nat import NatForwards
 from vcld.guest.linux.script import Facts, Script
 from vcld.guest.linux.script import run as run_script
@@ -59,13 +60,15 @@ class LinuxGuest(SshGuest):
         script = Script().call("ensure_group").call("ensure_tags", tags.base_text(reservation))
         self._close_access(script)
         script.call("remove_others")
-        self._set_address(script)
+        self._set_address(script, activate=True)
         script.call("set_time", *addresses.time_servers(node, self.tools.variables))
         script.call("random_root_password").call("remove_private_keys")
         if reservation.image.meta.sethostname is not False:
             script.call("name_public_host")
         script.call("run_local", "vcl_post_load", LOCAL_SCRIPT_SECONDS)
         facts = self._run(script, limit_seconds=2 * LOCAL_SCRIPT_SECONDS + 300)
+        if node.publicIPconfiguration == "static":
+            self._tell_static(facts.find("public") or reservation.computer.IPaddress)
         self._close_nat()
         stages.run_on_computer(self, "post_load")
         stages.run_here(self, "post_load")
@@ -113,7 +116,7 @@ class LinuxGuest(SshGuest):
         if self.reservation.request.laststate == "reserved":
             script.call("refuse_if_in_use")
         self._close_access(script)
-        script.call("unmount_shares").call("set_roots")
+        script.call("unmount_shares").call("set_roots").call("forget_reservation")
         script.call("remove_all").call("prove_clean").call("clear_taint")
         self._run(script, limit_seconds=900)
 
@@ -125,7 +128,8 @@ class LinuxGuest(SshGuest):
         stages.run_on_computer(self, "pre_capture")
         stages.run_here(self, "pre_capture")
         script = Script().call("write_exclude_sample")
-        script.call("unmount_shares").call("set_roots").call("remove_all").call("prove_clean")
+        script.call("unmount_shares").call("set_roots").call("forget_reservation")
+        script.call("remove_all").call("prove_clean")
         script.call("single_sshd").call("forget_static").call("lock_root")
         script.call("write_tags", tags.base_text(self.reservation)).call("clear_traces")
         # The image must let a management node in before anybody has told it which.
@@ -179,8 +183,16 @@ class LinuxGuest(SshGuest):
         fixed = self.tools.variables(f"fixedIPsr{server.id}") if server else None
         network = addresses.fixed_network(address, fixed)
         script = Script().call("set_static", *network)
-        script.call("configure_sshd", address)
-        self._run(script, limit_seconds=LOOK_SECONDS)
+        script.call("configure_sshd", network[0])
+        self._run(script)
+        self._tell_static(network[0])
+
+    def withdraw(self) -> None:
+        self._close_nat()
+        if self.is_responding():
+            script = Script()
+            self._close_access(script)
+            self._run(script)
 
     def notify_console(self, text: str) -> None:
         self._run(Script().call("tell_users", text), limit_seconds=LOOK_SECONDS)
@@ -226,7 +238,7 @@ class LinuxGuest(SshGuest):
             openings = firewall.openings_for(methods, None)
         script = Script()
         if start:
-            script.call("keep_methods", *_method_facts(methods))
+            script.call("keep_methods", *method_facts(methods))
             for method in methods:
                 action = "stop_method" if method.disabled else "start_method"
                 script.call(action, method.servicename or "", method.startupscript or "")
@@ -243,18 +255,30 @@ class LinuxGuest(SshGuest):
         roots = [n for account, n in zip(accounts, names, strict=True) if account.root_access]
         script.call("set_roots", *roots)
 
-    def _set_address(self, script: Script) -> None:
+    def _set_address(self, script: Script, *, activate: bool = False) -> None:
         node, computer = self.reservation.managementnode, self.reservation.computer
         mode = node.publicIPconfiguration
         server = self.reservation.request.server
         if server is not None and server.fixedIP:
-            script.call("use_public", "manualDHCP", server.fixedIP)
+            public = addresses.public_address(self.name, server.fixedIP)
+            script.call("use_public", "manualDHCP", public)
             return
+        public = ""
+        if mode == "static" or (mode != "dynamicDHCP" and computer.IPaddress):
+            public = addresses.public_address(self.name, computer.IPaddress)
         if mode == "static":
-            script.call("set_static", *addresses.static_network(computer.IPaddress, node))
-        script.call("use_public", mode, computer.IPaddress)
+            script.call("set_static", *addresses.static_network(public, node))
+        elif activate:
+            script.call("activate_cards")
+        script.call("use_public", mode, public)
+
+    def _tell_static(self, address: str) -> None:
+        self.tools.progress("staticIPaddress", f"{self.name} has the fixed address {address}")
 
     def _found_address(self, facts: Facts) -> str | None:
+        server = self.reservation.request.server
+        if server is not None and server.fixedIP:
+            return None  # the computer's own address must stay known, to be given back
         if self.reservation.managementnode.publicIPconfiguration != "dynamicDHCP":
             return None
         found = firewall.addresses(facts.find("public"))
@@ -262,18 +286,3 @@ class LinuxGuest(SshGuest):
             text = f"{self.name} has the public address {found[0]}"
             self.tools.progress("dynamicDHCPaddress", text)
         return found[0] if found else None
-
-
-def _method_facts(methods: Sequence[ConnectMethod]) -> list[str]:
-    """What must be known to close them again: a line each, of service, script and ports."""
-    return [
-        "|".join(
-            (
-                method.servicename or "",
-                method.startupscript or "",
-                " ".join(str(port) for port, protocol in method.ports if protocol == "TCP"),
-            )
-        )
-        for method in methods
-        if not method.disabled
-    ]

@@ -80,6 +80,9 @@ class LabGuest(LinuxGuest):
     def update_cluster(self) -> None:
         """Its network is not ours."""
 
+    def withdraw(self) -> None:
+        self.sanitize(())
+
     def notify_console(self, text: str) -> None:
         del text
 

@@ -98,14 +98,15 @@ def run(remote: Remote, script: Script, log: Any, *, limit_seconds: float = 120)
     facts = parse(result.output)
     for text in facts.all("warning"):
         log.warning("the computer reports", text=text)
-    if result.status != 0 or facts.find("done") is None:
+    # A step that failed at the end of a pipe does not end the script.
+    if result.status != 0 or facts.find("done") is None or facts.all("error"):
         raise RemoteError(f"{remote.endpoint.name}: {_failure(facts, result)}")
     return facts
 
 
 def _failure(facts: Facts, result: CommandResult) -> str:
-    told = facts.find("error")
+    told = facts.all("error")
     if told:
-        return told
+        return told[0]
     said: Sequence[str] = [line for line in result.lines if not line.startswith(_MARK)][-3:]
     return f"a script ended with status {result.status}: {' / '.join(said) or 'no output'}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: Where they are put on the computer while they run.
 STAGING = "/root/VCL"
 SCRIPT_SECONDS = 300
+RUN = 'exec timeout -k 10 "$1" "$2" > /dev/null 2>&1 < /dev/null'
 HERE_SECONDS = 300
 
 
@@ -51,7 +52,9 @@ def run_on_computer(guest: LinuxGuest, stage: str) -> bool:
     for path in found:
         target = f"{STAGING}/{path.name}"
         guest.remote.put(path, target, mode=0o700)
-        result = guest.remote.run(["timeout", str(SCRIPT_SECONDS), target], limit_seconds=330)
+        # What it leaves running must not hold our connection, nor what it writes flood it.
+        command = ["sh", "-c", RUN, "sh", str(SCRIPT_SECONDS), target]
+        result = guest.remote.run(command, limit_seconds=SCRIPT_SECONDS + 30)
         if result.status:
             guest.tools.log.warning(
                 "a stage script failed", script=path.name, stage=stage, status=result.status

@@ -94,7 +94,18 @@ end_processes() {
         sleep 0.1
     done
 }
-is_excluded() { [ -f $EXCLUDE ] && grep -v '^#' $EXCLUDE | grep -q -F -e "$1"; }
+# A path stays if a line of the list, a shell's pattern, names it, a folder above it, or something
+# within it.
+is_excluded() {
+    [ -f $EXCLUDE ] || return 1
+    while IFS= read -r kept || [ -n "$kept" ]; do
+        kept=${kept%/}
+        case $kept in /*) ;; *) continue ;; esac
+        case $1 in $kept | $kept/*) return 0 ;; esac
+        case $kept in "$1"/*) return 0 ;; esac
+    done < $EXCLUDE
+    return 1
+}
 has_remote_mount() {
     awk -v home="$1" 'index($2, home) == 1 && $3 ~ /^(nfs|nfs4|cifs|afs|fuse)/ { found = 1 }
                       END { exit !found }' /proc/mounts

@@ -6,7 +6,7 @@ clear_traces() {
         /etc/udev/rules.d/70-persistent-* /etc/udev/rules.d/75-persistent-* /var/lib/dhcp/*.leases \
         /var/lib/dhclient/*.leases /var/lib/NetworkManager/*.lease /var/lib/systemd/random-seed \
         /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /var/spool/mail/* /var/mail/* \
-        /var/lib/cloud/instances /tmp/* /var/tmp/*; do
+        /var/lib/cloud/instances /var/log/journal/* /tmp/* /var/tmp/*; do
         [ -e "$path" ] && ! is_excluded "$path" && rm -rf "$path"
     done
     for path in /var/log/wtmp /var/log/btmp /var/log/lastlog /var/log/messages /var/log/secure \
@@ -22,11 +22,12 @@ lock_root() { usermod -p '*' root || warn 'the password of root was not removed'
 single_sshd() {
     stop_method ext_sshd ''
     rm -f /etc/ssh/external_sshd_config /etc/vcld/shared-sshd /etc/vcld/methods
-    grep -v "$MARK" /etc/ssh/sshd_config | put /etc/ssh/sshd_config 600 || :
+    plain_config | put /etc/ssh/sshd_config 600 || :
 }
 write_exclude_sample() {
     put /root/.vclcontrol/vcl_exclude_list.sample 644 << 'END' || :
-# Files whose path holds one of the lines of vcl_exclude_list stay as they are when an image is
-# made and when an account is removed. Lines that begin with # are left out.
+# What a line of vcl_exclude_list names stays as it is when an image is made and when an account
+# is removed: a path, with everything below it; * and ? stand for signs. Lines that do not begin
+# with / are left out.
 END
 }

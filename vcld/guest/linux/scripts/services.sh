@@ -8,16 +8,18 @@ has_service() {
         [ -x "/etc/init.d/$1" ]
     fi
 }
-# service_do ACTION NAME: what a service leaves running must not hold our output open.
+# service_do ACTION NAME: what a service leaves running must not hold our output open. What it says
+# goes where no user can lay a link or a file of their own.
 service_do() {
+    mkdir -p /etc/vcld
     if has_systemd; then
-        timeout 90 systemctl "$1" "$2.service" > /tmp/.vcld-service 2>&1 < /dev/null
+        timeout -k 5 90 systemctl "$1" "$2.service" > /etc/vcld/said 2>&1 < /dev/null
     else
-        "/etc/init.d/$2" "$1" > /tmp/.vcld-service 2>&1 < /dev/null
+        timeout -k 5 90 "/etc/init.d/$2" "$1" > /etc/vcld/said 2>&1 < /dev/null
     fi
     code=$?
-    said=$(head -c 500 /tmp/.vcld-service)
-    rm -f /tmp/.vcld-service
+    said=$(head -c 500 /etc/vcld/said)
+    rm -f /etc/vcld/said
     return $code
 }
 # Make a service start at every boot.

@@ -1,6 +1,7 @@
 # Two sshd: the system's own on the private address for the management node, and ext_sshd on
 # the public one for the users. Where there is one address only, one serves both.
 
+# Before each line of ours there is a line with the mark: old sshd take no comment after a word.
 MARK='# Added by vcld'
 
 # configure_sshd PUBLIC-ADDRESS
@@ -17,33 +18,58 @@ configure_sshd() {
     sshd -t -f /etc/ssh/external_sshd_config || fail 'the configuration of ext_sshd is wrong'
     install_ext_sshd
     {
-        echo "ListenAddress $own $MARK"
-        grep -v -E "^[[:space:]]*ListenAddress|$MARK" /etc/ssh/sshd_config
+        printf '%s\nListenAddress %s\n' "$MARK" "$own"
+        plain_config | grep -v -i -E '^[[:space:]]*ListenAddress[[:space:]=]'
     } | restrict_sshd
+}
+# The system's configuration without our lines.
+plain_config() {
+    awk -v mark="$MARK" '
+        $0 == mark { skip = 1; next }
+        skip { skip = 0; next }
+        index($0, mark) { next }
+        { print }' /etc/ssh/sshd_config
 }
 # The group of the reservations' users may use passwords whatever else the image says.
 share_sshd() {
     {
-        grep -v "$MARK" /etc/ssh/sshd_config
-        printf 'Match Group %s %s\n' "$GROUP" "$MARK"
-        printf '    PasswordAuthentication yes %s\n' "$MARK"
+        plain_config
+        printf '%s\nMatch Group %s\n' "$MARK" "$GROUP"
+        printf '%s\n    PasswordAuthentication yes\n' "$MARK"
     } | restrict_sshd
 }
 restrict_sshd() {
     if put /etc/ssh/sshd_config.vcld 600; then :; fi
     if cmp -s /etc/ssh/sshd_config.vcld /etc/ssh/sshd_config; then
         rm -f /etc/ssh/sshd_config.vcld
+        ! has_socket || end_socket
         return 0
     fi
     try 'the configuration of sshd would be wrong' sshd -t -f /etc/ssh/sshd_config.vcld
     mv -f /etc/ssh/sshd_config.vcld /etc/ssh/sshd_config
+    if has_socket; then
+        end_socket
+    else
+        service_do restart "$(own_sshd)" || fail "sshd does not restart: $said"
+    fi
+}
+own_sshd() {
     for name in sshd ssh; do
-        if has_service "$name"; then
-            service_do restart "$name" || fail "sshd does not restart: $said"
-            return 0
-        fi
+        ! has_service "$name" || { echo "$name"; return 0; }
     done
     fail 'there is no service sshd or ssh'
+}
+# Where systemd listens for sshd it does so on every address, whatever sshd's configuration says,
+# and ext_sshd would get none.
+has_socket() { has_systemd && systemctl -q is-active ssh.socket; }
+# Both stop in one transaction, and only then is systemd told anything new: version 252 was seen to
+# lose track of the service, or to fail itself, otherwise. Sessions go on.
+end_socket() {
+    name=$(own_sshd)
+    try 'ssh.socket does not stop' timeout -k 5 90 systemctl stop ssh.socket "$name.service"
+    service_do start "$name" || fail "sshd does not start: $said"
+    systemctl disable ssh.socket > /dev/null 2>&1
+    enable_service "$name"
 }
 # external_config ADDRESS: sshd asks for a user's groups at each login, so that accounts may come
 # and go without a restart, during which nobody would get in.
@@ -62,6 +88,7 @@ Subsystem sftp internal-sftp
 AllowGroups $GROUP
 END
 }
+# A start is over when it listens: sshd writes its number then.
 install_ext_sshd() {
     if has_systemd; then
         put /etc/systemd/system/ext_sshd.service 644 << 'END' && systemctl daemon-reload
@@ -70,7 +97,10 @@ Description=SSH for the users of reservations
 After=network-online.target
 
 [Service]
-ExecStart=/usr/sbin/sshd -D -f /etc/ssh/external_sshd_config
+ExecStartPre=/bin/mkdir -p -m 755 /run/sshd
+Type=forking
+PIDFile=/run/ext_sshd.pid
+ExecStart=/usr/sbin/sshd -f /etc/ssh/external_sshd_config
 ExecReload=/bin/kill -HUP $MAINPID
 KillMode=process
 Restart=on-failure
@@ -91,7 +121,16 @@ END
 pidfile=/var/run/ext_sshd.pid
 running() { [ -s $pidfile ] && kill -0 "$(cat $pidfile)" 2> /dev/null; }
 case $1 in
-    start) running || { mkdir -p /run/sshd; /usr/sbin/sshd -f /etc/ssh/external_sshd_config; } ;;
+    start)
+        running && exit 0
+        rm -f $pidfile
+        mkdir -p /run/sshd
+        /usr/sbin/sshd -f /etc/ssh/external_sshd_config || exit 1
+        for _ in 1 2 3 4 5 6 7 8 9 10; do  # it listens once the file is there
+            running && exit 0
+            sleep 0.1 2> /dev/null || sleep 1
+        done
+        exit 1 ;;
     stop) ! running || kill "$(cat $pidfile)" ;;
     restart) "$0" stop; sleep 1; "$0" start ;;
     status) running ;;
@@ -121,10 +160,8 @@ find_public() {
 }
 # A second network card that is up but has no address yet: DHCP is still at work.
 awaits_address() {
-    for path in /sys/class/net/*; do
-        device=${path##*/}
-        case $device in lo | docker* | virbr* | br-* | veth* | cni* | podman* | lxc* | ifb* | dummy*) continue ;; esac
-        [ -e "$path/device" ] && [ "$(cat "$path/operstate" 2> /dev/null)" = up ] || continue
+    for device in $(cards); do
+        [ "$(cat "/sys/class/net/$device/operstate" 2> /dev/null)" = up ] || continue
         [ -n "$(ip -o -4 addr show dev "$device" scope global)" ] || return 0
     done
     return 1
@@ -136,8 +173,8 @@ public_address() {
         return 0
     fi
     n=0
-    while awaits_address && [ $n -lt 30 ]; do
-        sleep 2
+    while [ "$(find_public)" = "$own" ] && awaits_address && [ $n -lt 120 ]; do
+        sleep 0.5
         n=$((n + 1))
     done
     find_public

@@ -5,7 +5,7 @@ run_local() {
     for path in "/usr/local/vcl/$1" "/etc/init.d/$1"; do
         [ -x "$path" ] || continue
         fact ran "$path"
-        timeout "$2" "$path" > /dev/null 2>&1 < /dev/null || warn "$path failed with status $?"
+        timeout -k 10 "$2" "$path" > /dev/null 2>&1 < /dev/null || warn "$path failed with status $?"
     done
 }
 # A password that nobody knows: keys are the way in.
@@ -73,3 +73,5 @@ stop_system() { (sleep 0.2; shutdown -h now) > /dev/null 2>&1 < /dev/null & }
 # The user's own data for the scripts of an image, and who belongs to a cluster.
 write_userdata() { printf '%s' "$1" | put /root/.vclcontrol/post_reserve_userdata 600 || :; }
 write_cluster() { printf '%s\n' "$1" | put /etc/cluster_info 644 || :; }
+# forget_reservation: both are of no concern to the next user.
+forget_reservation() { rm -f /root/.vclcontrol/post_reserve_userdata /etc/cluster_info; }
