@@ -97,10 +97,9 @@ Description=SSH for the users of reservations
 After=network-online.target
 
 [Service]
-ExecStartPre=/bin/mkdir -p -m 755 /run/sshd
-Type=forking
-PIDFile=/run/ext_sshd.pid
-ExecStart=/usr/sbin/sshd -f /etc/ssh/external_sshd_config
+ExecStartPre=/bin/sh -c 'mkdir -p -m 755 /run/sshd; rm -f /run/ext_sshd.pid'
+ExecStart=/usr/sbin/sshd -D -f /etc/ssh/external_sshd_config
+ExecStartPost=/bin/sh -c 'until [ -s /run/ext_sshd.pid ]; do sleep 0.1; done'
 ExecReload=/bin/kill -HUP $MAINPID
 KillMode=process
 Restart=on-failure
