@@ -125,9 +125,11 @@ case $1 in
         rm -f $pidfile
         mkdir -p /run/sshd
         /usr/sbin/sshd -f /etc/ssh/external_sshd_config || exit 1
-        for _ in 1 2 3 4 5 6 7 8 9 10; do  # it listens once the file is there
+        n=0
+        while [ $n -lt 100 ]; do  # it listens once the file is there
             running && exit 0
             sleep 0.1 2> /dev/null || sleep 1
+            n=$((n + 1))
         done
         exit 1 ;;
     stop) ! running || kill "$(cat $pidfile)" ;;
