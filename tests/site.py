@@ -278,8 +278,8 @@ class Site:
                 pair = self.pair(requestid)
                 if pair.startswith(("complete/", "failed/", "deleted/")):
                     return
-                if "image" in pair or "checkpoint" in pair:
-                    return  # it ends by itself
+                if "image" in pair or "checkpoint" in pair or pair.startswith("maintenance/"):
+                    return  # it ends by itself, or waits for an administrator
             else:
                 return
         raise AssertionError(f"request {requestid} cannot be ended")

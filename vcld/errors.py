@@ -67,6 +67,12 @@ class TableMissingError(StoreRefusedError):
     exit_code = ExitCode.CONFIG
 
 
+class AccessRefusedError(StoreRefusedError):
+    """The server knows no such database, or does not let the user in."""
+
+    exit_code = ExitCode.CONFIG
+
+
 class SchemaError(VcldError):
     """The database is not a VCL schema that vcld can run on. Stop and say what is missing."""
 

@@ -59,13 +59,14 @@ def started_at(pid: int) -> int | None:
     return None if fields[0] in {b"Z", b"X"} else int(fields[19])
 
 
-def titles() -> Iterator[str]:
-    """The command lines of all processes of this machine, as they call themselves."""
+def titles() -> Iterator[tuple[int, str]]:
+    """Pid and command line of all processes of this machine, as they call themselves."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            yield (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
         except OSError:
             continue  # it has just ended
+        yield int(folder.name), line.decode("utf-8", "replace")
 
 
 def own() -> ProcessId:

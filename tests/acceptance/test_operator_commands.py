@@ -98,6 +98,42 @@ def test_status_shows_each_reservation_with_its_worker_its_step_and_what_it_does
     assert f"{waiting}:" in output(daemon.command("status", "--all"))
 
 
+def test_claims_of_a_dead_node_are_told_as_unknown_and_promise_no_progress(
+    site: Site, daemons: Daemons
+) -> None:
+    site.write_script(delays={"transfervm": 60})
+    request = site.ask("new", 1)
+    daemon = daemons.start()
+    eventually(lambda: "transfervm" in site.steps(request), daemon.describe)
+    (worker,) = daemon.workers()
+    daemon.send(signal.SIGSTOP)
+    site.execute("UPDATE managementnode SET lastcheckin = NOW() - INTERVAL 5 MINUTE")
+
+    picture = document(daemon.command("status", "--json"))
+
+    (line,) = picture["requests"]
+    assert line["phase"] == "running"
+    assert line["pid"] is None
+    assert line["last_pid"] == worker.pid
+    assert line["unwatched_because"].startswith("node1.example.org is silent for 3")
+    assert picture["progress"] == {}
+    text = output(daemon.command("status"))
+    assert "unknown" in text
+    assert "left:" not in text
+    (rule,) = [
+        rule
+        for rule in document(daemon.command("explain", str(request), "--json"))["rules"]
+        if rule["rule"] == "unwatched"
+    ]
+    assert rule["reservation"] == line["reservationid"]
+    assert f"worker {worker.pid} had it; node1.example.org is silent for" in rule["text"]
+    assert "works on it" not in output(daemon.command("explain", str(request)))
+    site.execute("UPDATE managementnode SET lastcheckin = NOW()")
+    site.execute("UPDATE vcld_daemon SET stopped_at = UTC_TIMESTAMP()")
+    (line,) = document(daemon.command("status", "--json"))["requests"]
+    assert line["unwatched_because"] == "vcld for node1.example.org is stopped"
+
+
 def test_watch_gives_one_picture_after_another_and_the_bar_of_a_load(
     site: Site, daemons: Daemons
 ) -> None:
@@ -292,6 +328,21 @@ def test_a_database_without_the_schema_is_refused_with_the_remedy(
     assert "Traceback" not in told
     remedy = "table request is missing" if arguments in CHECKS else "vcld db check"
     assert remedy in told
+
+
+@pytest.mark.parametrize("arguments", EVERY_COMMAND)
+def test_a_database_that_does_not_exist_is_refused_with_the_remedy(
+    arguments: tuple[str, ...], operator: Daemon
+) -> None:
+    url = make_url(operator.environ["VCLD_DATABASE_URL"]).set(database="no_such_database")
+    operator.environ["VCLD_DATABASE_URL"] = url.render_as_string(hide_password=False)
+    done = operator.command(*arguments)
+    told = done.stdout + done.stderr
+    assert done.returncode == ExitCode.CONFIG, told
+    assert "Traceback" not in told
+    assert "1049" in told
+    if arguments not in CHECKS:
+        assert "'vcld db init'" in told
 
 
 def test_db_init_makes_a_schema_that_db_check_accepts_and_never_a_second_time(

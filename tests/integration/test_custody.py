@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from typing import Any
 
@@ -25,13 +26,16 @@ from vcld.supervisor.wakeup import Wakeup
 from vcld.supervisor.warming import NOBODY
 from vcld.worker import life
 
+#: Tests that run beside these look for titles too.
+NAME = f"vcld-{os.getpid()}"
+
 
 def make_custody(site: Site) -> Custody:
     database = Database(site.engine)
     node = database.run(lambda c: nodes.get_node(c, "node1.example.org"))
     log = structlog.get_logger()
     return Custody(
-        settings=Settings(fqdn="node1.example.org"),
+        settings=Settings(fqdn="node1.example.org", processname=NAME),
         database=database,
         node=node,
         daemon="ours",
@@ -147,10 +151,10 @@ def test_request_is_left_to_a_perl_worker_whose_log_moves(perl: Perl) -> None:
 
 def test_request_is_left_to_a_perl_worker_that_lives_here(perl: Perl) -> None:
     perl.log(age_seconds=3000)
-    title = f"vcld '|4242|{perl.request}|{perl.reservation}|new|' vm1 first ada"
+    title = f"{NAME} '|4242|{perl.request}|{perl.reservation}|new|' vm1 first ada"
     worker = subprocess.Popen(["bash", "-c", f'exec -a "{title}" sleep 60'])
     try:
-        eventually(lambda: any(title in line for line in processes.titles()))
+        eventually(lambda: any(title in line for _, line in processes.titles()))
         assert {perl.look() for _ in range(3)} == {"pending/new"}
     finally:
         worker.kill()

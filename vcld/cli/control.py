@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import structlog
 from sqlalchemy.engine import Connection
@@ -14,7 +13,8 @@ from vcld.cli.output import print_json, say
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.store import levers, reservations
-from vcld.store.catalog import load_catalog
+from vcld.store.catalog import Catalog, load_catalog
+from vcld.store.strangers import Here
 
 
 class _Lever:
@@ -28,7 +28,8 @@ class _Lever:
     @classmethod
     def run(cls, options: argparse.Namespace, settings: Settings) -> int:
         def work(connection: Connection) -> str:
-            sentence = cls.pull(connection, load_catalog(connection), options.request)
+            here = Here(settings.fqdn, settings.processname)
+            sentence = cls.pull(connection, load_catalog(connection), options.request, here)
             cls.record(connection, settings, options.request)
             return sentence
 
@@ -40,7 +41,7 @@ class _Lever:
         return ExitCode.DONE
 
     @staticmethod
-    def pull(connection: Any, catalog: Any, requestid: int) -> str:
+    def pull(connection: Connection, catalog: Catalog, requestid: int, here: Here) -> str:
         raise NotImplementedError
 
     @staticmethod
@@ -57,7 +58,10 @@ class Retry(_Lever):
 class Cancel(_Lever):
     """End a request as the web site's End button would."""
 
-    pull = staticmethod(levers.cancel)
+    @staticmethod
+    def pull(connection: Connection, catalog: Catalog, requestid: int, here: Here) -> str:
+        """The same wherever it is asked."""
+        return levers.cancel(connection, catalog, requestid)
 
     @staticmethod
     def record(connection: Connection, settings: Settings, requestid: int) -> None:

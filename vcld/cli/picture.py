@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from vcld.store import loadlog, overview
+from vcld.store import flows, loadlog, overview
+from vcld.store.flows import LoadStep
 from vcld.store.loadlog import Entry
-from vcld.store.overview import LoadStep, NodeLine, RequestLine
+from vcld.store.overview import NodeLine, RequestLine
 
 #: States whose load-log rows are steps of a load.
 LOADING = frozenset({"new", "reload", "reinstall", "imageprep", "tovmhostinuse"})
@@ -45,18 +46,18 @@ class Picture:
 def load_picture(connection: Connection, *, everything: bool = False) -> Picture:
     """Read it in one transaction; without ``everything`` only what matters now."""
     requests = overview.load_requests(connection, everything=everything)
-    flows: dict[tuple[str, int, str], list[LoadStep]] = {}
+    steps: dict[tuple[str, int, str], list[LoadStep]] = {}
     progress = {}
     rows: dict[int, list[Entry]] = {}
     for entry in loadlog.read(connection, [line.reservationid for line in requests]):
         rows.setdefault(entry.reservationid, []).append(entry)
     for line in requests:
-        if line.reservationid not in rows:
-            continue
+        if line.reservationid not in rows or line.unwatched_because is not None:
+            continue  # of work that nobody watches, nobody knows how far it is
         key = line.computer_type, line.imageid, line.provisioning
-        if key not in flows:
-            flows[key] = overview.load_flow(connection, *key)
-        progress[line.reservationid] = reckon(line, rows[line.reservationid], flows[key])
+        if key not in steps:
+            steps[key] = flows.load_flow(connection, *key)
+        progress[line.reservationid] = reckon(line, rows[line.reservationid], steps[key])
     return Picture(
         nodes=overview.load_nodes(connection),
         requests=requests,

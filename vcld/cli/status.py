@@ -59,8 +59,11 @@ def request_row(line: RequestLine, picture: Picture) -> tuple[object, ...]:
         worker = f"pid {line.pid}" if line.pid else "starts"
     elif line.next_in_seconds is not None:
         worker = f"{line.phase} {duration(line.next_in_seconds)}"
-    progress = picture.progress.get(line.reservationid)
     what = line.reason
+    if line.unwatched_because is not None:
+        worker = "unknown" if line.phase == "running" else f"{line.phase}"
+        what = f"{line.unwatched_because}{f'; {what}' if what else ''}"
+    progress = picture.progress.get(line.reservationid)
     if progress is not None and line.phase == "running":
         what = progress.text
         if progress.seconds_left is not None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from vcld import clock
-from vcld.errors import StoreError, StoreRefusedError, TableMissingError
+from vcld.errors import AccessRefusedError, StoreError, StoreRefusedError, TableMissingError
 from vcld.waiting import Cancellation, pauses
 
 T = TypeVar("T")
@@ -33,6 +33,12 @@ OUTAGES = frozenset(
     | {1792, 1836, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 3169, 4031}
 )
 DUPLICATE_KEY = 1062
+#: What the configuration says of the database is not so, and what to do.
+MISCONFIGURED = {
+    1044: "let the database user use this database, or name another",
+    1045: "mend the database user or its password in the configuration, or at the server",
+    1049: "name the database of VCL in the configuration, or create it and run 'vcld db init'",
+}
 #: No such column, no such table.
 MISSING = frozenset({1054, 1146})
 
@@ -156,6 +162,7 @@ class Database:
 
         Raises:
             TableMissingError: it has no such table or column.
+            AccessRefusedError: there is no such database, or the user may not use it.
             StoreRefusedError: it refused a statement for another reason.
             StoreError: it was away for longer than the patience allows.
             WorkerStopped: the wait for the database was cancelled.
@@ -190,6 +197,8 @@ class Database:
 def _refusal(err: SQLAlchemyError) -> StoreRefusedError:
     if error_code(err) in MISSING or "no such " in str(getattr(err, "orig", "")):
         return TableMissingError(f"{_sentence(err)}; 'vcld db check' says what is missing")
+    if error_code(err) in MISCONFIGURED:
+        return AccessRefusedError(f"{_sentence(err)}; {MISCONFIGURED[error_code(err)]}")
     return StoreRefusedError(_sentence(err))
 
 

@@ -153,7 +153,8 @@ STATES: Mapping[str, StateRow] = MappingProxyType(
         ),
         "failed": StateRow(handler=None, summary="Ended by a failure. Removed like complete."),
         "maintenance": StateRow(
-            handler=None, summary="A capture failed: an administrator has to look at it."
+            handler=None,
+            summary="A capture failed or a session was broken off: an administrator has to look.",
         ),
         "pending": StateRow(
             handler=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,6 @@ from sqlalchemy.orm import aliased
 from vcld import schedule
 from vcld.schema.models import (
     Computer,
-    ComputerLoadFlow,
-    ComputerLoadLog,
-    ComputerLoadState,
     ImageRevision,
     ManagementNode,
     Provisioning,
@@ -24,8 +21,9 @@ from vcld.schema.models import (
     State,
     User,
 )
-from vcld.schema.own import Claim, Daemon, LoadDuration
+from vcld.schema.own import Claim, Daemon
 from vcld.schema.sqltime import after_site_now, seconds_between, site_now, utc_now
+from vcld.store.strangers import SILENT_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +46,21 @@ class RequestLine:
     end_in_seconds: int
     #: running, waiting or retry; None: no vcld has it.
     phase: str | None
+    #: Of the worker; None without one, and when nobody knows whether it lives.
     pid: int | None
+    #: What the claim says of it, though nobody watches it.
+    last_pid: int | None
+    #: Why nobody knows what became of the claim; None: a vcld watches it, or there is none.
+    unwatched_because: str | None
     attempts: int
     reason: str
     #: Seconds until the claim is taken up again.
     next_in_seconds: int | None
+
+    @property
+    def is_watched(self) -> bool:
+        """True when a live vcld acts for the node of the claim."""
+        return self.phase is not None and self.unwatched_because is None
 
 
 def load_requests(
@@ -63,6 +71,7 @@ def load_requests(
 ) -> list[RequestLine]:
     """All requests, or some, by id; without ``everything`` only those that matter now."""
     now, last, computer_state = aliased(State), aliased(State), aliased(State)
+    holder = aliased(ManagementNode)
     query = (
         sa.select(
             Request.id,
@@ -84,6 +93,10 @@ def load_requests(
             Claim.attempts,
             Claim.reason,
             seconds_between(utc_now(), Claim.next_at).label("next_in"),
+            holder.hostname.label("holder"),
+            seconds_between(holder.lastcheckin, site_now()).label("silent"),
+            Daemon.daemon,
+            Daemon.stopped_at,
         )
         .select_from(Request)
         .join(now, now.id == Request.stateid, isouter=True)
@@ -96,6 +109,8 @@ def load_requests(
         .join(User, User.id == Request.userid, isouter=True)
         .join(ManagementNode, ManagementNode.id == Reservation.managementnodeid, isouter=True)
         .join(Claim, Claim.reservationid == Reservation.id, isouter=True)
+        .join(holder, holder.id == Claim.managementnodeid, isouter=True)
+        .join(Daemon, Daemon.managementnodeid == Claim.managementnodeid, isouter=True)
         .order_by(Request.id, Reservation.id)
     )
     if requestids is not None:
@@ -103,30 +118,45 @@ def load_requests(
     if not everything:
         matters = sa.and_(now.name.is_distinct_from("complete"), Request.start < _soon())
         query = query.where(sa.or_(Claim.reservationid.is_not(None), matters))
-    return [
-        RequestLine(
-            requestid=row.id,
-            reservationid=row.reservationid or 0,
-            state=row.state,
-            laststate=row.laststate,
-            computer=(row.hostname or "?").partition(".")[0],
-            computer_state=row.computer_state or "?",
-            computer_type=row.type or "?",
-            provisioning=row.provisioning or "?",
-            image=row.imagename or "?",
-            imageid=row.imageid or 0,
-            user=row.unityid or "?",
-            managementnode=row.node or "?",
-            start_in_seconds=row.start_in or 0,
-            end_in_seconds=row.end_in or 0,
-            phase=row.phase,
-            pid=row.pid,
-            attempts=row.attempts or 0,
-            reason=row.reason or "",
-            next_in_seconds=row.next_in,
-        )
-        for row in connection.execute(query)
-    ]
+    return [_line(row) for row in connection.execute(query)]
+
+
+def _line(row: Any) -> RequestLine:
+    unwatched = _why_unwatched(row) if row.phase is not None else None
+    return RequestLine(
+        requestid=row.id,
+        reservationid=row.reservationid or 0,
+        state=row.state,
+        laststate=row.laststate,
+        computer=(row.hostname or "?").partition(".")[0],
+        computer_state=row.computer_state or "?",
+        computer_type=row.type or "?",
+        provisioning=row.provisioning or "?",
+        image=row.imagename or "?",
+        imageid=row.imageid or 0,
+        user=row.unityid or "?",
+        managementnode=row.node or "?",
+        start_in_seconds=row.start_in or 0,
+        end_in_seconds=row.end_in or 0,
+        phase=row.phase,
+        pid=row.pid if unwatched is None else None,
+        last_pid=row.pid,
+        unwatched_because=unwatched,
+        attempts=row.attempts or 0,
+        reason=row.reason or "",
+        next_in_seconds=row.next_in,
+    )
+
+
+def _why_unwatched(row: Any) -> str | None:
+    if row.daemon is None:
+        return f"no vcld acts for {row.holder or 'its management node, which has no row'}"
+    if row.stopped_at is not None:
+        return f"vcld for {row.holder} is stopped"
+    if row.silent is None or row.silent > SILENT_SECONDS:
+        since = "ever" if row.silent is None else f"for {row.silent} s"
+        return f"{row.holder} is silent {since}"
+    return None
 
 
 def _soon() -> Any:
@@ -206,83 +236,3 @@ def load_nodes(connection: Connection) -> list[NodeLine]:
         )
         for row in connection.execute(query)
     ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadStep:
-    """A step of a load, and how long it takes by measurement or by the site's estimate."""
-
-    name: str
-    prettyname: str
-    seconds: float
-
-
-def load_flow(
-    connection: Connection, computer_type: str, imageid: int, provisioning: str
-) -> list[LoadStep]:
-    """The steps of ``computerloadflow`` in order, from the one that follows no other."""
-    after = aliased(ComputerLoadState)
-    rows = connection.execute(
-        sa.select(
-            ComputerLoadState.loadstatename,
-            ComputerLoadState.prettyname,
-            ComputerLoadState.est,
-            after.loadstatename.label("following"),
-            LoadDuration.milliseconds,
-        )
-        .select_from(ComputerLoadFlow)
-        .join(ComputerLoadState, ComputerLoadState.id == ComputerLoadFlow.computerloadstateid)
-        .join(after, after.id == ComputerLoadFlow.nextstateid, isouter=True)
-        .join(
-            LoadDuration,
-            sa.and_(
-                LoadDuration.loadstatename == ComputerLoadState.loadstatename,
-                LoadDuration.imageid == imageid,
-                LoadDuration.provisioning == provisioning,
-            ),
-            isouter=True,
-        )
-        .where(ComputerLoadFlow.type == computer_type)
-    ).all()
-    return _in_order({row.loadstatename: row for row in rows})
-
-
-def _in_order(rows: Mapping[str, Any]) -> list[LoadStep]:
-    followers = {row.following for row in rows.values()}
-    name = next((name for name in rows if name not in followers), None)
-    # Where loads were measured, a step without a measurement is one that they do not have.
-    is_measured = any(row.milliseconds is not None for row in rows.values())
-    steps: list[LoadStep] = []
-    while name is not None and name in rows and len(steps) < len(rows):
-        row = rows[name]
-        steps.append(
-            LoadStep(
-                name=name,
-                prettyname=(row.prettyname or name).strip(),
-                seconds=(row.milliseconds or 0) / 1000 if is_measured else row.est or 0,
-            )
-        )
-        name = row.following
-    return steps
-
-
-def newest_entries(
-    connection: Connection, reservationids: Collection[int]
-) -> dict[int, tuple[str, str, int]]:
-    """The newest load-log row of each reservation: (name, text, age in seconds)."""
-    newest = (
-        sa.select(sa.func.max(ComputerLoadLog.id))
-        .where(ComputerLoadLog.reservationid.in_(sorted(reservationids)))
-        .group_by(ComputerLoadLog.reservationid)
-    )
-    rows = connection.execute(
-        sa.select(
-            ComputerLoadLog.reservationid,
-            ComputerLoadState.loadstatename,
-            ComputerLoadLog.additionalinfo,
-            seconds_between(ComputerLoadLog.timestamp, site_now()),
-        )
-        .join(ComputerLoadState, ComputerLoadState.id == ComputerLoadLog.loadstateid)
-        .where(ComputerLoadLog.id.in_(newest))
-    )
-    return {row[0]: (row[1], row[2] or "", row[3] or 0) for row in rows}

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from vcld import clock, processes
+from vcld import clock
 from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
 from vcld.errors import ExitCode, ReservationChangedError, StoreError
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
-from vcld.store import candidates, claims, grips, loadlog, transitions
+from vcld.store import candidates, claims, grips, strangers, transitions
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
 from vcld.store.findings import Finding, Found, Look
+from vcld.store.strangers import Here
 from vcld.supervisor.children import Children, Ended
 from vcld.supervisor.problems import Problems
 from vcld.supervisor.recovery import Death, recover
@@ -166,7 +167,7 @@ class Custody:
 
     def _is_worked_on(self, row: Candidate) -> bool:
         """True while a Perl daemon's worker is at it, here or on another node (§2.4)."""
-        if any(f"|{row.requestid}|{row.reservationid}|" in title for title in processes.titles()):
-            return True
-        entries = self._database.run(lambda c: loadlog.read(c, [row.reservationid]))
-        return bool(entries) and entries[-1].age_seconds < STRAY_SECONDS
+        here = Here(self._node.hostname, self.settings.processname)
+        return self._database.run(
+            lambda c: strangers.is_worked_on(c, row.requestid, row.reservationid, here)
+        )
