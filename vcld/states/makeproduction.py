@@ -5,6 +5,7 @@ VCL daemon specification §8.5.
 
 from __future__ import annotations
 
+from vcld.errors import Blame, FatalProvisioningError
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
 from vcld.store import images
@@ -14,8 +15,19 @@ UNUSED = frozenset({"new", "reserved"})
 
 
 def run(work: Work) -> Outcome:
-    """Change the production revision, tell the owner and end the reservation."""
+    """Change the production revision, tell the owner and end the reservation.
+
+    Raises:
+        FatalProvisioningError: the revision is deleted.
+    """
     work.step("makeproduction:change")
+    revision = work.reservation.imagerevision
+    if revision.deleted:
+        raise FatalProvisioningError(
+            f"image revision {revision.imagename} is deleted and cannot be put into production;"
+            " undelete it or choose another revision",
+            blame=Blame.NOBODY,
+        )
     reloads = work.run(images.make_production, work.catalog, work.reservation)
     work.log.info("production revision changed", reloads=reloads)
     work.step("makeproduction:tell")

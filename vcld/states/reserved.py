@@ -175,8 +175,6 @@ def _hand_over(work: Work, found: UserConnection | None) -> None:
 
 def _await_cluster(work: Work) -> None:
     limit_seconds = work.settings.postreserve_timeout_seconds
-    if not cluster.await_rows(work, "postreserve", limit_seconds):
-        raise ProvisioningError(
-            f"not all computers of the cluster granted access within {limit_seconds:.0f} s",
-            blame=Blame.NOBODY,
-        )
+    failed = cluster.await_rows(work, "postreserve", "granted access", limit_seconds)
+    if failed is not None:
+        raise ProvisioningError(failed, blame=Blame.NOBODY)
