@@ -54,12 +54,13 @@ def _capture(work: Work) -> Outcome:
         _hand_back(work)
     work.step("image:post-capture")
     work.guest.post_capture()
-    _tell_success(work, size_mib)
+    tell = partial(_tell_success, work, size_mib)
     if checkpoint:
         return Outcome(
             reason=f"image {name} was captured; the user keeps the computer",
             request="reserved",
             computer="checkpoint",
+            afterwards=(tell,),
         )
     return Outcome(
         reason=f"image {name} was captured",
@@ -67,6 +68,7 @@ def _capture(work: Work) -> Outcome:
         computer="reload",
         ending="EOR",
         effects=(partial(_insert_reload, work),),
+        afterwards=(tell,),
     )
 
 

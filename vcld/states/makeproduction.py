@@ -5,6 +5,8 @@ VCL daemon specification §8.5.
 
 from __future__ import annotations
 
+from functools import partial
+
 from vcld.errors import Blame, FatalProvisioningError
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
@@ -30,14 +32,11 @@ def run(work: Work) -> Outcome:
         )
     reloads = work.run(images.make_production, work.catalog, work.reservation)
     work.log.info("production revision changed", reloads=reloads)
-    work.step("makeproduction:tell")
-    if not work.memo.get("told"):
-        work.notices.user(work.reservation, "production_imagerevision")
-        work.remember(told=True)
     unused = work.grip.laststate in UNUSED
     return Outcome(
         reason=f"{work.reservation.imagerevision.imagename} is in production",
         request="deleted",
         computer="available" if unused else None,
         ending="deleted" if unused else "released",
+        afterwards=(partial(work.notices.user, work.reservation, "production_imagerevision"),),
     )

@@ -122,7 +122,7 @@ class Worker:
                 grip=self._grip,
                 reservation=reservation,
                 cancellation=self._cancellation,
-                notices=Notices(self._assignment.settings, self._database),
+                notices=Notices(self._assignment.settings, self._database, beside=True),
                 log=self._log,
                 has_computer=exclusive and has_computer,
                 recorder=self._recorder,
