@@ -61,6 +61,13 @@ class StoreRefusedError(StoreError):
     """The database answers, but refuses a statement: rights, schema or data are wrong."""
 
 
+class ValueRefusedError(StoreRefusedError):
+    """The database refuses a value: a key that exists already, a text too long or the like.
+
+    Trying again cannot help. Fail what wanted to write it.
+    """
+
+
 class TableMissingError(StoreRefusedError):
     """The database lacks a table or a column that a statement names."""
 

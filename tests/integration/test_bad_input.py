@@ -249,3 +249,56 @@ def test_database_user_that_may_only_read_is_refused_with_the_remedy(
     assert "denied" in line
     assert "vcld db check" in line
     assert daemon.events("the database refuses what the daemon needs")
+
+
+def in_capture(site: Site, daemons: Daemons) -> tuple[Daemon, int]:
+    """A session of computer 1 that has just been told to make revision 22."""
+    daemon = daemons.start()
+    request = site.ask("new", 1)
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    site.connect(request)
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+    site.execute(f"UPDATE reservation SET imagerevisionid = 22 WHERE requestid = {request}")
+    site.set_state(request, "image", "inuse")
+    return daemon, request
+
+
+def test_capture_whose_name_is_taken_keeps_the_disk_and_says_by_whom(
+    site: Site, daemons: Daemons
+) -> None:
+    site.write_script(capture_as={"simulator-first-v2": "simulator-second-v1"})
+
+    daemon, request = in_capture(site, daemons)
+
+    eventually(lambda: site.pair(request) == "maintenance/image", daemon.describe)
+    assert site.computer(1) == "maintenance"
+    reason = dict(site.load_log(request))["failed"]
+    assert "captured as simulator-second-v1" in reason
+    assert "imagerevision 31 has that name already; rename or remove it" in reason
+    assert (
+        "imagerevision 31 has that name already" in daemon.command("explain", str(request)).stdout
+    )
+    assert not daemon.events("the database was away for too long")
+
+
+def test_value_that_the_database_refuses_fails_the_request_with_its_words(
+    site: Site, daemons: Daemons
+) -> None:
+    """Not as an outage: another attempt would meet the same."""
+    site.execute(
+        "CREATE TRIGGER refuse_address BEFORE UPDATE ON computer FOR EACH ROW"
+        " IF NEW.currentimageid <> OLD.currentimageid THEN SIGNAL SQLSTATE '23000'"
+        " SET MYSQL_ERRNO = 1062, MESSAGE_TEXT = 'this image is refused'; END IF"
+    )
+    try:
+        daemon = daemons.start()
+        request = site.ask("new", 1)
+
+        eventually(lambda: site.pair(request) == "failed/new", daemon.describe)
+        assert "this image is refused" in dict(site.load_log(request))["failed"]
+        (ended,) = daemon.events("work ended", next_state="failed")
+        assert "this image is refused" in ended["reason"]
+        assert not daemon.events("the database was away for too long")
+        assert len(daemon.events("work began", request_id=request)) == 1
+    finally:
+        site.execute("DROP TRIGGER refuse_address")

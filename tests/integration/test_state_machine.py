@@ -53,6 +53,8 @@ class Lives(RuleBasedStateMachine):
         self.daemons = Daemons(self.site, self.database.url)
         self.daemon = self._start()
         self.requests: list[int] = []
+        #: Computers of requests that somebody's hand ended behind the daemon's back.
+        self.taken_by_hand: set[int] = set()
 
     def _start(self) -> Any:
         return self.daemons.start(max_attempts=2, retry_delay=0.1, competition_timeout=5)
@@ -65,9 +67,29 @@ class Lives(RuleBasedStateMachine):
         request = self.site.ask("new", computer, seconds=seconds, image=image, revision=revision)
         self.requests.append(request)
 
-    @rule(computer=COMPUTERS)
-    def user_asks_for_a_cluster(self, computer: int) -> None:
-        self.requests.append(self.site.ask("new", computer, 5, 6))
+    @rule(computer=COMPUTERS, others=st.sampled_from(((5,), (5, 6))))
+    def user_asks_for_a_cluster(self, computer: int, others: tuple[int, ...]) -> None:
+        self.requests.append(self.site.ask("new", computer, *others))
+
+    @rule(data=st.data())
+    def end_passes_while_the_daemon_is_away(self, data: st.DataObject) -> None:
+        """And somebody else gets one of the computers meanwhile."""
+        if self.requests:
+            request = data.draw(st.sampled_from(self.requests))
+            computers = sorted(self._computers(request))
+            assert self.daemon.stop() == 0, self.daemon.describe()
+            self.site.execute(
+                f"UPDATE request SET end = NOW() - INTERVAL 20 SECOND WHERE id = {request}"
+            )
+            if computers:
+                self.requests.append(self.site.ask("new", data.draw(st.sampled_from(computers))))
+            self.daemon = self._start()
+
+    def _computers(self, request: int) -> set[int]:
+        rows = self.site.scalar(
+            f"SELECT GROUP_CONCAT(computerid) FROM reservation WHERE requestid = {request}"
+        )
+        return {int(number) for number in str(rows).split(",")} if rows else set()
 
     @rule(computer=COMPUTERS, state=st.sampled_from(("reload", "tomaintenance", "imageprep")))
     def administrator_asks(self, computer: int, state: str) -> None:
@@ -86,12 +108,17 @@ class Lives(RuleBasedStateMachine):
     @rule(data=st.data())
     def row_is_deleted(self, data: st.DataObject) -> None:
         if self.requests:
-            self.site.delete(data.draw(st.sampled_from(self.requests)))
+            request = data.draw(st.sampled_from(self.requests))
+            self.taken_by_hand |= self._computers(request)
+            self.site.delete(request)
 
     @rule(data=st.data(), state=st.sampled_from(EDITS), last=st.sampled_from(("new", "inuse")))
     def state_is_edited_by_hand(self, data: st.DataObject, state: str, last: str) -> None:
         if self.requests:
-            self.site.set_state(data.draw(st.sampled_from(self.requests)), state, last)
+            request = data.draw(st.sampled_from(self.requests))
+            if state not in {"deleted", "timeout"} or last == "new":
+                self.taken_by_hand |= self._computers(request)
+            self.site.set_state(request, state, last)
 
     @rule(data=st.data())
     def image_is_captured(self, data: st.DataObject) -> None:
@@ -198,6 +225,7 @@ class Lives(RuleBasedStateMachine):
         state = self.site.catalog.state_id
         reloading = f"SELECT COUNT(*) FROM computer WHERE stateid = {state('reloading')}"
         assert self.site.scalar(reloading) == 0, f"{self._rows()}\n{self.daemon.describe()}"
+        self._no_computer_is_left_behind()
         eventually(lambda: self.site.claims() == [], lambda: str(self.site.claims()))
         orphans = (
             "SELECT COUNT(*) FROM computerloadlog l LEFT JOIN reservation v"
@@ -207,6 +235,19 @@ class Lives(RuleBasedStateMachine):
         assert self.site.scalar(orphans) == 0
         failures = self.daemon.events("worker failed by an unexpected error")
         assert not failures, failures
+
+    def _no_computer_is_left_behind(self) -> None:
+        """In a session's state, without a request that could take it back."""
+        for number in sorted(set(range(1, 7)) - self.taken_by_hand):
+            kept = self.site.scalar(
+                "SELECT COUNT(*) FROM reservation v JOIN request r ON r.id = v.requestid"
+                f" WHERE v.computerid = {number} AND r.stateid NOT IN"
+                " (SELECT id FROM state WHERE name IN ('complete', 'failed'))"
+            )
+            state = self.site.computer(number)
+            assert kept or state not in {"inuse", "reserved", "timeout"}, (
+                f"computer {number} is left {state}\n{self._rows()}\n{self.daemon.describe()}"
+            )
 
     def _rows(self) -> str:
         pairs = {request: self.site.pair(request) for request in self.requests}

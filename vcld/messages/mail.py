@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.policy
 import re
 import smtplib
+import socket
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -28,7 +33,7 @@ class MailSettings:
 
     server: str = "localhost"
     port: int = 25
-    #: Limit for each step of a delivery, such as connecting.
+    #: Limit for the whole delivery of a mail, from finding the server to its last answer.
     timeout_seconds: float = 10.0
     #: Envelope sender, where returned mail goes; empty: the From address.
     returnpath: str = ""
@@ -110,17 +115,42 @@ class Mailer:
     def _deliver(
         self, mail: EmailMessage, author: str, recipients: list[str]
     ) -> dict[str, tuple[int, bytes]]:
+        """Deliver within the limit, in a thread that is given up when the limit is over.
+
+        Neither the name service nor a server that sends a word now and then has a limit of
+        its own; the latter meets a closed connection then.
+        """
         settings = self.settings
-        with smtplib.SMTP(
-            settings.server,
-            settings.port,
-            # Without a name smtplib asks the DNS for one, which has no time limit.
-            local_hostname=settings.fqdn,
-            timeout=settings.timeout_seconds,
-        ) as server:
-            return server.send_message(
-                mail, from_addr=settings.returnpath or author, to_addrs=recipients
-            )
+        # Without a name smtplib asks the DNS for one.
+        server = smtplib.SMTP(
+            local_hostname=settings.fqdn, timeout=max(1.0, settings.timeout_seconds)
+        )
+        answer: Future[dict[str, tuple[int, bytes]]] = Future()
+
+        def deliver() -> None:
+            try:
+                with server:
+                    server.connect(settings.server, settings.port)
+                    sender = settings.returnpath or author
+                    answer.set_result(server.send_message(mail, sender, recipients))
+            except Exception as err:  # noqa: BLE001 - for the thread that waits
+                if not answer.done():
+                    answer.set_exception(err)
+
+        threading.Thread(target=deliver, name="mail", daemon=True).start()
+        try:
+            return answer.result(settings.timeout_seconds)
+        except FutureTimeoutError:
+            _hang_up(server)
+            limit = f"{settings.timeout_seconds:g} s"
+            raise TimeoutError(f"the server did not take it within {limit}") from None
+
+
+def _hang_up(server: smtplib.SMTP) -> None:
+    connection: socket.socket | None = server.sock
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def addresses(text: str | None) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
 from vcld.config import Settings
 from vcld.messages import lookup
+from vcld.messages.beside import run_beside
 from vcld.messages.mail import Mailer, MailSettings
 from vcld.messages.render import Rendered, Template, render
 from vcld.schema.engine import Database
@@ -48,9 +50,14 @@ class Allocation(Protocol):
 
 
 class Notices:
-    """Sends messages. A mail that cannot be sent is logged and forgotten."""
+    """Sends messages. A mail that cannot be sent is logged and forgotten.
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    With ``beside`` each mail goes from a process of its own, for callers that users wait for.
+    """
+
+    def __init__(self, settings: Settings, database: Database, *, beside: bool = False) -> None:
+        self._beside = beside
+        self._processname = settings.processname
         self._mailer = Mailer(MailSettings.from_settings(settings))
         self._database = database
         self._jabber = settings.jabber
@@ -202,15 +209,22 @@ class Notices:
     ) -> None:
         """Mail to an address if there is one; the shared mail box gets it in any case."""
         box = node.sharedMailBox
-        if to or box:
-            self._mailer.send(
-                to or box or "",
-                text.subject,
-                text.message,
-                sender=sender,
-                bcc=box,
-                html=text.html,
-            )
+        if not (to or box):
+            return
+        send = partial(
+            self._mailer.send,
+            to or box or "",
+            text.subject,
+            text.message,
+            sender=sender,
+            bcc=box,
+            html=text.html,
+        )
+        if self._beside:
+            limit_seconds = self._mailer.settings.timeout_seconds
+            run_beside(send, f"{self._processname}: sends mail", limit_seconds=limit_seconds)
+        else:
+            send()
 
     def _render(
         self, template: Template, reservation: Reservation, facts: dict[str, str]

@@ -14,11 +14,23 @@ import sqlalchemy as sa
 from pymysql.connections import Connection as PyMySQLConnection
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from vcld import clock
-from vcld.errors import AccessRefusedError, StoreError, StoreRefusedError, TableMissingError
+from vcld.errors import (
+    AccessRefusedError,
+    StoreError,
+    StoreRefusedError,
+    TableMissingError,
+    ValueRefusedError,
+)
 from vcld.waiting import Cancellation, pauses
 
 T = TypeVar("T")
@@ -163,6 +175,7 @@ class Database:
         Raises:
             TableMissingError: it has no such table or column.
             AccessRefusedError: there is no such database, or the user may not use it.
+            ValueRefusedError: it refused a value, such as a second one of a key.
             StoreRefusedError: it refused a statement for another reason.
             StoreError: it was away for longer than the patience allows.
             WorkerStopped: the wait for the database was cancelled.
@@ -199,6 +212,8 @@ def _refusal(err: SQLAlchemyError) -> StoreRefusedError:
         return TableMissingError(f"{_sentence(err)}; 'vcld db check' says what is missing")
     if error_code(err) in MISCONFIGURED:
         return AccessRefusedError(f"{_sentence(err)}; {MISCONFIGURED[error_code(err)]}")
+    if isinstance(err, IntegrityError | DataError):
+        return ValueRefusedError(_sentence(err))
     return StoreRefusedError(_sentence(err))
 
 

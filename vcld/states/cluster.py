@@ -12,6 +12,7 @@ from functools import partial
 from vcld import clock
 from vcld.errors import Blame, ProvisioningError, ReservationChangedError
 from vcld.schema.engine import Connection
+from vcld.snapshot import Reservation
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
 from vcld.store import computers, requests, reservations, transitions
@@ -70,7 +71,7 @@ def await_children_loaded(work: Work) -> str | None:
         rows = work.log_rows()
         waiting, failed = _progress(rows, children)
         if failed:
-            return f"reservation {min(failed)} of the cluster failed"
+            return _failure_of(failed)
         if not waiting:
             return None
         now = clock.monotonic()
@@ -86,10 +87,10 @@ def await_children_loaded(work: Work) -> str | None:
     raise AssertionError  # pauses never end
 
 
-def _progress(rows: list[Entry], children: set[int]) -> tuple[set[int], set[int]]:
+def _progress(rows: list[Entry], children: set[int]) -> tuple[set[int], list[Entry]]:
     ready = {row.reservationid for row in rows if row.name == "nodeready"}
-    failed = {row.reservationid for row in rows if row.name == _FAILED}
-    return children - ready, failed & children
+    failed = [row for row in rows if row.name == _FAILED and row.reservationid in children]
+    return children - ready, failed
 
 
 def reservations_alive(work: Work) -> None:
@@ -98,21 +99,47 @@ def reservations_alive(work: Work) -> None:
         work.run(reservations.touch, [work.reservation.id])
 
 
-def await_rows(work: Work, name: str, limit_seconds: float) -> bool:
+def find_doubled(reservation: Reservation) -> str | None:
+    """Why the request cannot be served if it wants one computer twice; else None."""
+    seen: dict[int, int] = {}
+    for sibling in reservation.siblings:
+        other = seen.setdefault(sibling.computerid, sibling.id)
+        if other != sibling.id:
+            return (
+                f"reservations {other} and {sibling.id} of the request have the same computer"
+                f" {sibling.hostname}; ask again for different computers"
+            )
+    return None
+
+
+def await_rows(work: Work, name: str, what: str, limit_seconds: float) -> str | None:
     """Wait until every reservation of the request has the row, or one has failed.
 
     Returns:
-        True when all have it; False when one failed or the time is over.
+        None when all have it, else why the cluster fails; ``what`` is what the row stands for.
     """
     everyone = {sibling.id for sibling in work.reservation.siblings}
-    failed: set[int] = set()
+    failed: list[Entry] = []
+    done: set[int] = set()
 
     def settled() -> bool:
         rows = work.log_rows((name, _FAILED))
-        failed.update(row.reservationid for row in rows if row.name == _FAILED)
-        return bool(failed) or everyone <= {r.reservationid for r in rows if r.name == name}
+        failed[:] = [row for row in rows if row.name == _FAILED]
+        done.update(row.reservationid for row in rows if row.name == name)
+        return bool(failed) or everyone <= done
 
-    return wait_until(settled, work.cancellation, limit_seconds=limit_seconds) and not failed
+    in_time = wait_until(settled, work.cancellation, limit_seconds=limit_seconds)
+    if failed:
+        return _failure_of(failed)
+    missing = ", ".join(map(str, sorted(everyone - done)))
+    return None if in_time else f"reservations {missing} {what} not within {limit_seconds:.0f} s"
+
+
+def _failure_of(failed: list[Entry]) -> str:
+    """Name the first reservation that failed, and its own words."""
+    first = min(failed, key=lambda row: row.reservationid)
+    text = f": {first.text}" if first.text else ""
+    return f"reservation {first.reservationid} of the cluster failed{text}"
 
 
 def settle(work: Work, outcome: Outcome) -> Outcome:
@@ -121,11 +148,11 @@ def settle(work: Work, outcome: Outcome) -> Outcome:
     if not reservation.is_cluster or not work.grip.is_parent or outcome.request is None:
         return outcome
     children = {sibling.id for sibling in reservation.siblings} - {reservation.id}
-    failed: set[int] = set()
+    failed: list[Entry] = []
 
     def ended() -> bool:
         rows = work.log_rows(("begin", "exited", _FAILED))
-        failed.update(row.reservationid for row in rows if row.name == _FAILED)
+        failed[:] = [row for row in rows if row.name == _FAILED and row.reservationid in children]
         begun = {row.reservationid for row in rows if row.name == "begin"}
         exited = {row.reservationid for row in rows if row.name == "exited"}
         return not (children & begun) - exited
@@ -133,13 +160,13 @@ def settle(work: Work, outcome: Outcome) -> Outcome:
     limit_seconds = work.settings.cluster_exit_timeout_seconds
     if not wait_until(ended, work.cancellation, limit_seconds=limit_seconds):
         work.log.warning("children of the cluster did not end", limit_seconds=limit_seconds)
-    if failed & children and outcome.request != _FAILED and work.grip.state != "deleted":
+    if failed and outcome.request != _FAILED and work.grip.state != "deleted":
         outcome = replace(
             outcome,
             request=_FAILED,
             failed=True,
             ending=_FAILED if work.grip.state in {"new", "reserved"} else outcome.ending,
-            reason=f"reservation {min(failed & children)} of the cluster failed",
+            reason=_failure_of(failed),
         )
     if outcome.request != _FAILED:
         return outcome

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from vcld.errors import FatalProvisioningError, ProvisioningError, UnsupportedOperationError
+from vcld.errors import (
+    Blame,
+    FatalProvisioningError,
+    ProvisioningError,
+    UnsupportedOperationError,
+    ValueRefusedError,
+)
 from vcld.provisioning.interface import PowerAction
 from vcld.schema.engine import Connection
 from vcld.states import accounts, load
@@ -43,17 +49,18 @@ def _capture(work: Work) -> Outcome:
     work.provisioner.capture(keep_running=checkpoint)
     work.step("image:captured")
     size_mib = _size(work, name)
-    work.run(images.note_capture, work.reservation, name, size_mib)
+    _note_capture(work, name, size_mib)
     if checkpoint:
         _hand_back(work)
     work.step("image:post-capture")
     work.guest.post_capture()
-    _tell_success(work, size_mib)
+    tell = partial(_tell_success, work, size_mib)
     if checkpoint:
         return Outcome(
             reason=f"image {name} was captured; the user keeps the computer",
             request="reserved",
             computer="checkpoint",
+            afterwards=(tell,),
         )
     return Outcome(
         reason=f"image {name} was captured",
@@ -61,7 +68,23 @@ def _capture(work: Work) -> Outcome:
         computer="reload",
         ending="EOR",
         effects=(partial(_insert_reload, work),),
+        afterwards=(tell,),
     )
+
+
+def _note_capture(work: Work, name: str, size_mib: int | None) -> None:
+    revisionid = work.reservation.imagerevision.id
+    try:
+        work.run(images.note_capture, work.reservation, name, size_mib)
+    except ValueRefusedError as err:
+        holder = work.run(images.find_namesake, revisionid, name)
+        who = f"{holder} has that name already; rename or remove it" if holder else str(err)
+        raise FatalProvisioningError(
+            f"the image was captured as {name}, but imagerevision {revisionid} cannot get that"
+            f" name: {who}, then set imagename and deleted = 0 of imagerevision {revisionid}"
+            " and end the request",
+            blame=Blame.NOBODY,
+        ) from err
 
 
 def _size(work: Work, name: str) -> int | None:

@@ -22,6 +22,9 @@ USER_STATES = frozenset({"new", "reinstall"})
 
 def run(work: Work) -> Result:
     """Prepare the computer as the request's state asks."""
+    doubled = cluster.find_doubled(work.reservation)
+    if doubled is not None:
+        return _refuse(work, doubled)
     if work.grip.state == "reload":
         _use_production_revision(work)
     work.step("new:compete")
@@ -44,6 +47,17 @@ def run(work: Work) -> Result:
     return _finish(work)
 
 
+def _refuse(work: Work, reason: str) -> Outcome:
+    """Fail before anything is touched; every reservation of the request sees the same."""
+    return Outcome(
+        reason=reason,
+        request="failed",
+        ending="failed" if work.grip.state == "new" else None,
+        entries=(("failed", reason),),
+        failed=True,
+    )
+
+
 def _use_production_revision(work: Work) -> None:
     """A reload for a block allocation takes the image's production revision (§8.1 A)."""
     revision = work.run(images.production_for_block, work.reservation)
@@ -60,7 +74,7 @@ def _needs_no_load(work: Work) -> bool:
 
 def _computer_taken(work: Work, reason: str) -> Result:
     state = work.grip.state
-    if state == "tomaintenance":
+    if state == "tomaintenance" and work.reservation.computer.state != "maintenance":
         waited = work.memo.get("waited_seconds", 0)
         if waited >= work.settings.tomaintenance_timeout_seconds:
             return Outcome(
@@ -68,6 +82,9 @@ def _computer_taken(work: Work, reason: str) -> Result:
             )
         pause = work.settings.tomaintenance_retry_seconds
         return Wait(seconds=pause, reason=reason, memo={"waited_seconds": waited + pause})
+    if state == "reinstall":
+        # Its user has it, and the request must not end without giving it back.
+        return Outcome(reason=f"not possible: {reason}", request="timeout", ending="failed")
     if state != "new":
         return Outcome(reason=f"not needed or not possible: {reason}", request="complete")
     if work.reservation.preload_only:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ class Outcome:
     entries: tuple[tuple[str, str], ...] = ()
     #: Further writes of the same transaction.
     effects: tuple[Effect, ...] = ()
+    #: What people are told of it once it is written; not of a failure.
+    afterwards: tuple[Callable[[], object], ...] = ()
     #: True when this is the failure row of the state table.
     failed: bool = False
 

@@ -7,6 +7,8 @@ because the computer itself must be asked.
 
 from __future__ import annotations
 
+from functools import partial
+
 from vcld.errors import Blame, ProvisioningError
 from vcld.guest.interface import UserConnection
 from vcld.schema.engine import Connection
@@ -99,12 +101,12 @@ def _await_acknowledgement(work: Work) -> Result | None:
             wake_on="acknowledge",
             memo=memo,
         )
-    presence.tell_user(work, "timeout_no_acknowledgement")
     return Outcome(
         reason=f"the user did not press Connect within {limit_seconds} s",
         request="timeout",
         computer="available",
         ending="noack",
+        afterwards=(partial(presence.tell_user, work, "timeout_no_acknowledgement"),),
     )
 
 
@@ -145,12 +147,12 @@ def _await_connection(work: Work, started_ago: int) -> Outcome:
     work.run(loadlog.delete, work.catalog, [reservation.id], [CONNECT, RECONNECT])
     if found is None and presence.is_checked(work):
         work.check_unchanged()
-        presence.tell_user(work, "timeout_no_initial_connection")
         return Outcome(
             reason=f"the user did not connect within {limit_seconds} s",
             request="timeout",
             computer="reserved",
             ending="nologin",
+            afterwards=(partial(presence.tell_user, work, "timeout_no_initial_connection"),),
         )
     work.step("reserved:connected")
     _hand_over(work, found)
@@ -175,8 +177,6 @@ def _hand_over(work: Work, found: UserConnection | None) -> None:
 
 def _await_cluster(work: Work) -> None:
     limit_seconds = work.settings.postreserve_timeout_seconds
-    if not cluster.await_rows(work, "postreserve", limit_seconds):
-        raise ProvisioningError(
-            f"not all computers of the cluster granted access within {limit_seconds:.0f} s",
-            blame=Blame.NOBODY,
-        )
+    failed = cluster.await_rows(work, "postreserve", "granted access", limit_seconds)
+    if failed is not None:
+        raise ProvisioningError(failed, blame=Blame.NOBODY)

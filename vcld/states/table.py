@@ -64,7 +64,7 @@ STATES: Mapping[str, StateRow] = MappingProxyType(
             "Like reload, asked for by the image library.", "complete", other=("imageprep",)
         ),
         "reinstall": _load(
-            "The user wants the computer as it was at first.", "reserved", other=("complete",)
+            "The user wants the computer as it was at first.", "reserved", other=("timeout",)
         ),
         "tovmhostinuse": _load(
             "Make the computer a VM host.", "complete", other=("tovmhostinuse",)

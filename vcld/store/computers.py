@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from vcld.schema.models import Computer, Reservation
+from vcld.schema.own import Claim
 from vcld.store.catalog import Catalog
 from vcld.store.grips import HELD, Grip
 
@@ -41,12 +42,17 @@ def _write(*names: str) -> sa.Update:
 
 
 def free_reloading(connection: Connection, catalog: Catalog, computerids: Sequence[int]) -> None:
-    """Make those of the computers available that are still marked as reloading (§7.3)."""
+    """Make those of the computers available that are still marked as reloading (§7.3).
+
+    Not one that another request's worker is loading.
+    """
+    is_being_loaded = sa.exists().where(Claim.exclusive_computerid == Computer.id)
     connection.execute(
         sa.update(Computer)
         .where(
             Computer.id.in_(sorted(computerids)),
             Computer.stateid == catalog.state_id("reloading"),
+            sa.not_(is_being_loaded),
         )
         .values(stateid=catalog.state_id("available"))
     )

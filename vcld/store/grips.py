@@ -89,6 +89,11 @@ def take_computer(connection: Connection, grip: Grip) -> bool:
         return False
 
 
+def leave_computer(connection: Connection, grip: Grip) -> None:
+    """Let another worker change the computer; the claim stays."""
+    _update(connection, grip, even_revoked=True, exclusive_computerid=None)
+
+
 def is_held(connection: Connection, grip: Grip) -> bool:
     """True while the claim is this worker's and nobody wants it back."""
     return connection.scalar(_find_token(), grip.key) is not None

@@ -63,6 +63,23 @@ def production_for_block(
     )
 
 
+def find_namesake(connection: Connection, revisionid: int, name: str) -> str | None:
+    """The table's name and id of another row that has a captured image's name already."""
+    image = (
+        sa.select(Image.id)
+        .join(ImageRevision, ImageRevision.imageid != Image.id)
+        .where(ImageRevision.id == revisionid, Image.name == name)
+    )
+    revision = sa.select(ImageRevision.id).where(
+        ImageRevision.imagename == name, ImageRevision.id != revisionid
+    )
+    for table, query in (("imagerevision", revision), ("image", image)):
+        found = connection.scalar(query)
+        if found is not None:
+            return f"{table} {found}"
+    return None
+
+
 def note_capture(
     connection: Connection,
     reservation: snapshot.Reservation,

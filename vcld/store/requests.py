@@ -177,8 +177,10 @@ class Rival:
     has_computer: bool
     #: A worker of it transfers an image or the like: it must not be stopped.
     holds_semaphore: bool
-    #: Other reservations of the same request, on other computers, are being worked on.
-    busy_elsewhere: bool = False
+    #: The request has other computers, too.
+    is_cluster: bool = False
+    #: At its end an image is made of the computer.
+    forimaging: bool = False
 
 
 def find_rivals(connection: Connection, computerid: int, requestid: int) -> list[Rival]:
@@ -200,7 +202,8 @@ def find_rivals(connection: Connection, computerid: int, requestid: int) -> list
             claim_revoked=bool(row.revoked),
             has_computer=row.exclusive_computerid is not None,
             holds_semaphore=bool(row.semaphore),
-            busy_elsewhere=bool(row.elsewhere),
+            is_cluster=bool(row.elsewhere),
+            forimaging=bool(row.forimaging),
         )
         for row in rows
     ]
@@ -212,15 +215,16 @@ def _find_rivals() -> sa.Select[*tuple[Any, ...]]:
     semaphore = sa.exists().where(
         VcldSemaphore.reservationid == Reservation.id, VcldSemaphore.expires > site_now()
     )
-    other = aliased(Claim)
+    other = aliased(Reservation)
     elsewhere = sa.exists().where(
-        other.requestid == Request.id, other.reservationid != Reservation.id
+        other.requestid == Request.id, other.computerid != Reservation.computerid
     )
     return (
         sa.select(
             Request.id.label("requestid"),
             Reservation.id.label("reservationid"),
             elsewhere.label("elsewhere"),
+            Request.forimaging,
             now.name.label("state"),
             last.name.label("laststate"),
             seconds_between(site_now(), Request.start).label("start_in"),
@@ -251,35 +255,6 @@ def is_computer_held(connection: Connection, grip: Grip) -> bool:
         Claim.exclusive_computerid == grip.computerid, Claim.reservationid != grip.reservationid
     )
     return connection.execute(query).first() is not None
-
-
-def supersede(connection: Connection, catalog: Catalog, rival: Rival) -> bool:
-    """Complete a rival request and call its worker off. False when it changed meanwhile.
-
-    The rival's claim is marked revoked in the same transaction, so that nothing its worker
-    writes from now on counts; its daemon stops it.
-    """
-    ended = rival.laststate if rival.state == "pending" else rival.state
-    done = connection.execute(
-        sa.update(Request)
-        .where(
-            Request.id == rival.requestid,
-            Request.stateid == catalog.state_id(rival.state),
-            Request.laststateid == catalog.state_id(rival.laststate),
-        )
-        .values(stateid=catalog.state_id("complete"), laststateid=catalog.state_id(ended))
-    )
-    if done.rowcount != 1:
-        return False
-    connection.execute(
-        sa.update(Claim)
-        .where(Claim.requestid == rival.requestid, Claim.phase == "running")
-        .values(revoked=1)
-    )
-    connection.execute(
-        sa.delete(Claim).where(Claim.requestid == rival.requestid, Claim.phase != "running")
-    )
-    return True
 
 
 def set_preload(connection: Connection, requestid: int) -> None:

@@ -57,9 +57,18 @@ def write(work: Work, result: Result) -> ExitCode:
         log_ending=outcome.ending,
     )
     if not outcome.failed:
+        _tell_people(work, outcome)
         return ExitCode.DONE
     _tell_administrators(work, step, outcome.reason, history)
     return ExitCode.FAILED
+
+
+def _tell_people(work: Work, outcome: Outcome) -> None:
+    try:
+        for tell in outcome.afterwards:
+            tell()
+    except StoreError as err:
+        work.log.warning("people were not told of the outcome", reason=str(err))
 
 
 def _tell_administrators(work: Work, step: str, reason: str, history: Sequence[str]) -> None:
@@ -130,7 +139,7 @@ def fail_broken(assignment: Assignment, recorder: Recorder, reason: str) -> Exit
         ),
     )
     finish_once(assignment.database, assignment.catalog, grip, ending)
-    notices = Notices(assignment.settings, assignment.database)
+    notices = Notices(assignment.settings, assignment.database, beside=True)
     notices.broken(assignment.node, grip.requestid, grip.state, reason)
     return ExitCode.FAILED
 

@@ -21,6 +21,8 @@ from vcld.errors import (
     ReservationDataError,
     SchemaError,
     StoreError,
+    StoreRefusedError,
+    ValueRefusedError,
     WorkerStopped,
 )
 from vcld.messages.notices import Notices
@@ -61,6 +63,9 @@ def run(assignment: Assignment) -> ExitCode:
             return worker.hand_back(stopped.reason)
         except ReservationChangedError as err:
             return worker.hand_back(str(err))
+        except StoreRefusedError as err:
+            log.error("the database refused a statement", reason=str(err))
+            return ExitCode.UNAVAILABLE
         except StoreError as err:
             # The claim stays: this process's death tells the supervisor to recover it.
             log.error("the database was away for too long", reason=str(err))
@@ -116,7 +121,7 @@ class Worker:
                 grip=self._grip,
                 reservation=reservation,
                 cancellation=self._cancellation,
-                notices=Notices(self._assignment.settings, self._database),
+                notices=Notices(self._assignment.settings, self._database, beside=True),
                 log=self._log,
                 has_computer=exclusive and has_computer,
                 recorder=self._recorder,
@@ -211,6 +216,9 @@ class Worker:
         except BackendUnavailableError as err:
             if self._may_retry():
                 return self._postpone(work, str(err))
+            result = failure.outcome_of(work, err)
+        except ValueRefusedError as err:
+            work.check_unchanged()  # rows of a reservation that is gone are refused, too
             result = failure.outcome_of(work, err)
         except (ProvisioningError, ReservationDataError, ConfigError, SchemaError) as err:
             result = failure.outcome_of(work, err)
