@@ -67,8 +67,14 @@ set_static() {
     for other in $(ip -o -4 addr show dev "$device" scope global | awk '{ print $4 }'); do
         [ "$other" = "$1/$2" ] || ip addr del "$other" dev "$device" 2> /dev/null
     done
-    try 'the public address' ip addr replace "$1/$2" dev "$device"
-    [ -z "$3" ] || try 'the default route' ip route replace default via "$3" dev "$device"
+    # What manages the network may still be taking away what was there.
+    n=0
+    until said=$(ip addr replace "$1/$2" dev "$device" 2>&1 &&
+        { [ -z "$3" ] || ip route replace default via "$3" dev "$device" 2>&1; }); do
+        [ $n -lt 50 ] || fail "the public address $1 and its router $3: $said"
+        sleep 0.1 2> /dev/null || sleep 1
+        n=$((n + 1))
+    done
     fact public "$1"
 }
 # Somebody answers to an address: to ping, or at least to the question whose it is (ARP).
