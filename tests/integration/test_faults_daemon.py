@@ -193,6 +193,21 @@ def test_fault_11_cluster_beyond_the_worker_limit_is_begun_and_holds_nobody_up(
     assert daemon.events("worker limit reached")
 
 
+def test_fault_11_request_behind_the_worker_limit_is_explained(
+    site: Site, daemons: Daemons
+) -> None:
+    site.write_script(delays={"transfervm": 60})
+    daemon = daemons.start(max_workers=1)
+    site.ask("new", 1)
+    eventually(site.claims, daemon.describe)
+
+    waiting = site.ask("new", 2)
+
+    told = daemon.command("explain", str(waiting)).stdout
+    assert "1 workers run, as many as may (max_workers=1)" in told
+    site.write_script(delays={})
+
+
 @pytest.mark.parametrize("state", ["hpc", "available", "cleaning"])
 def test_fault_22_nonsense_state_is_warned_of_once(
     site: Site, daemons: Daemons, state: str

@@ -13,7 +13,7 @@ from vcld.cli.output import duration, print_json, say
 from vcld.cli.reasons import Rule
 from vcld.config import Settings
 from vcld.errors import ExitCode, NotFoundError
-from vcld.store import candidates, loadlog, nodes, overview
+from vcld.store import candidates, claims, loadlog, nodes, overview
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.loadlog import Entry
 from vcld.store.overview import NodeLine, RequestLine
@@ -76,7 +76,10 @@ def explain(connection: Connection, settings: Settings, requestid: int) -> Expla
     by_node = {node.hostname: node for node in overview.load_nodes(connection)}
     here = Here(settings.fqdn, settings.processname)
     for line in lines:
-        found.add(*_reservation(connection, catalog, line, by_node.get(line.managementnode), here))
+        node = by_node.get(line.managementnode)
+        found.add(*_reservation(connection, catalog, line, node, here))
+        if node is not None and nodes.is_named(node.hostname, settings.fqdn):
+            found.add(*_limit(connection, line, settings.max_workers))
     skew = _skew(connection)
     if abs(skew) > settings.max_clock_skew_seconds:
         text = f"This machine's clock is {duration(skew)} off the database's: set the time."
@@ -101,6 +104,19 @@ def _reservation(
     rules = reasons.of_reservation(connection, line, mine[0] if mine else None, node, here)
     about_node = reasons.of_node(line, node)
     return [*rules, about_node] if about_node is not None else rules
+
+
+def _limit(connection: Connection, line: RequestLine, max_workers: int) -> list[Rule]:
+    """Whether this node's limit of workers is what it waits for, if it waits for a worker."""
+    id_ = nodes.get_node(connection, line.managementnode).id
+    running = claims.count_running(connection, id_)
+    if line.phase is not None or running < max_workers:
+        return []
+    text = (
+        f"{running} workers run, as many as may (max_workers={max_workers}): what is due waits"
+        " until one ends."
+    )
+    return [Rule(line.reservationid, "worker-limit", text)]
 
 
 def _skew(connection: Connection) -> float:

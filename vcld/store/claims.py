@@ -214,6 +214,16 @@ def _was_just_touched(candidate: Candidate) -> bool:
     return age is not None and -FRESH_SECONDS < age <= 0
 
 
+def count_running(connection: Connection, managementnodeid: int) -> int:
+    """How many claims of the node a worker holds or held."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(Claim)
+        .where(Claim.managementnodeid == managementnodeid, Claim.phase == "running")
+    )
+    return connection.scalar(query) or 0
+
+
 def load_running(connection: Connection, managementnodeid: int) -> list[RunningClaim]:
     """All claims of the node that a worker holds or held."""
     pair_state = aliased(State)

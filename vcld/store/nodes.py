@@ -75,6 +75,11 @@ def get_node(connection: Connection, name: str) -> Node:
     return node_from_row(exact[0])
 
 
+def is_named(hostname: str, name: str) -> bool:
+    """True when a node's host name is meant by ``name``, full or short."""
+    return name in {hostname, hostname.partition(".")[0]} or name.partition(".")[0] == hostname
+
+
 def node_from_row(row: sa.Row[*tuple[Any, ...]]) -> Node:
     """Make the snapshot of a row that has all columns of ``managementnode`` and ``state``."""
     separated = (row.NOT_STANDALONE or "").replace(",", " ").replace(";", " ")

@@ -22,7 +22,7 @@ from vcld.schema.models import (
     User,
 )
 from vcld.schema.own import Claim, Daemon
-from vcld.schema.sqltime import after_site_now, seconds_between, site_now, utc_now
+from vcld.schema.sqltime import after_site_now, seconds_between, site_age, site_now, utc_now
 from vcld.store.strangers import SILENT_SECONDS
 
 
@@ -94,7 +94,7 @@ def load_requests(
             Claim.reason,
             seconds_between(utc_now(), Claim.next_at).label("next_in"),
             holder.hostname.label("holder"),
-            seconds_between(holder.lastcheckin, site_now()).label("silent"),
+            site_age(holder.lastcheckin).label("silent"),
             Daemon.daemon,
             Daemon.stopped_at,
         )
@@ -214,7 +214,7 @@ def load_nodes(connection: Connection) -> list[NodeLine]:
         sa.select(
             ManagementNode.hostname,
             State.name.label("state"),
-            seconds_between(ManagementNode.lastcheckin, site_now()).label("silent"),
+            site_age(ManagementNode.lastcheckin).label("silent"),
             Daemon.pid,
             Daemon.hostname.label("host"),
             Daemon.version,
