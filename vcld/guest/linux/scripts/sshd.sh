@@ -97,9 +97,11 @@ Description=SSH for the users of reservations
 After=network-online.target
 
 [Service]
-ExecStartPre=/bin/sh -c 'mkdir -p -m 755 /run/sshd; rm -f /run/ext_sshd.pid'
+ExecStartPre=/bin/mkdir -p -m 755 /run/sshd
+ExecStartPre=/bin/rm -f /run/ext_sshd.pid
 ExecStart=/usr/sbin/sshd -D -f /etc/ssh/external_sshd_config
-ExecStartPost=/bin/sh -c 'until [ -s /run/ext_sshd.pid ]; do sleep 0.1; done'
+ExecStartPost=/bin/sh -c 'until [ -s /run/ext_sshd.pid ]; do sleep 0.05; done'
+TimeoutStartSec=30
 ExecReload=/bin/kill -HUP $MAINPID
 KillMode=process
 Restart=on-failure
