@@ -17,6 +17,10 @@ from tests.seeded import SeededDatabase
 from tests.servers import open_server
 from tests.site import Site
 from tests.ssh_hosts import HostsMissingError, Network, network_for
+
+# Thousands of daemons and commands are started: compiling vcld anew for each would take longer
+# than the tests do.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 from tests.ssh_stays import LinuxSite
 
 
