@@ -44,6 +44,29 @@ def test_fault_13_database_down_at_start_is_waited_for(
     assert len(daemon.events("the database is away, waiting for it")) == 1
 
 
+def test_fault_14_database_that_is_away_is_asked_once_a_second(
+    site: Site, daemons: Daemons, restartable: MariaDB
+) -> None:
+    """However long the heartbeat is overdue."""
+    daemon = daemons.start()
+    site.engine.dispose()
+    restartable.kill()
+    eventually(lambda: daemon.events("the database is away, waiting for it"), daemon.describe)
+    asked = 0
+    with socket.create_server(("127.0.0.1", restartable.port)) as there:
+        until = time.monotonic() + 5
+        while (left := until - time.monotonic()) > 0:
+            there.settimeout(left)
+            with contextlib.suppress(TimeoutError):
+                there.accept()[0].close()
+                asked += 1
+    restartable.start()
+
+    assert 1 <= asked <= 7
+    request = site.ask("tomaintenance", 1)
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_fault_14_outage_during_loop_and_load_loses_nothing(
     site: Site, daemons: Daemons, restartable: Server, number: signal.Signals

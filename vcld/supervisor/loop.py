@@ -104,6 +104,7 @@ class Supervisor:
         self._mirror = Mirror(settings, database, self._children, self._aside, self._log)
         self._turn = Turn.RUN
         self._look_at = 0.0
+        self._rest_until = 0.0
         self._fork_again_at = 0.0
         self._catalog_at = 0.0
         self._take_over_at = 0.0
@@ -179,7 +180,7 @@ class Supervisor:
                 self._oddities.look_if_due()
         except StoreError as err:
             self._outage.tell(err)
-            self._look_at = clock.monotonic() + PAUSE_SECONDS
+            self._rest()
             if self._lease.is_lost():
                 self._let_go()
             return
@@ -187,9 +188,13 @@ class Supervisor:
             raise
         except Exception:  # noqa: BLE001 - one request's trouble must not end the daemon
             self._log.exception("a turn of the loop failed, the next goes on")
-            self._look_at = clock.monotonic() + PAUSE_SECONDS
+            self._rest()
             return
         self._outage.note_answer()
+
+    def _rest(self) -> None:
+        """After a failure: a heartbeat that is overdue must not make the loop spin."""
+        self._look_at = self._rest_until = clock.monotonic() + PAUSE_SECONDS
 
     def _beat(self) -> None:
         self._lease.beat_if_due()
@@ -334,7 +339,8 @@ class Supervisor:
 
     def _seconds_to_next_turn(self) -> float:
         now = clock.monotonic()
-        return max(0.0, min(self._look_at - now, self._lease.seconds_to_beat()))
+        to_deed = min(self._look_at - now, self._lease.seconds_to_beat())
+        return max(0.0, to_deed, self._rest_until - now)
 
     def _handle_signals(self) -> None:
         for number in self._wakeup.signals():
