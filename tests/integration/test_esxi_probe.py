@@ -80,9 +80,16 @@ def test_accounting_has_what_the_host_and_its_vms_say(
 
 
 @pytest.mark.parametrize("hosts", [2], indirect=True)
-@pytest.mark.parametrize("silence", ["delay", "cut", "503"])
+@pytest.mark.parametrize(
+    ("silence", "reason"),
+    [
+        ("delay", "no answer within 2 s"),
+        ("cut", "closed connection without response"),
+        ("503", "Service Unavailable"),
+    ],
+)
 def test_host_that_does_not_answer_is_stale_within_its_limit_and_the_others_are_measured(
-    site: EsxiSite, daemons: Daemons, accounts: Accounts, silence: str
+    site: EsxiSite, daemons: Daemons, accounts: Accounts, silence: str, reason: str
 ) -> None:
     daemon = daemons.start(**{**daemon_keys(site), "accounting_probe_timeout": 2})
     both = [HostState.MONITORED] * 2
@@ -92,7 +99,7 @@ def test_host_that_does_not_answer_is_stale_within_its_limit_and_the_others_are_
     eventually(lambda: state(accounts, ESX1) == HostState.ERROR, daemon.describe, 15)
 
     (told, *_) = daemon.events("host could not be measured", computer="esx1.example.org")
-    assert "no answer within 2 s" in told["reason"] or "does not answer" in told["reason"]
+    assert told["reason"].endswith(reason)
     assert state(accounts, ESX2) in {HostState.MONITORED, HostState.MONITORING}
     polled = site.scalar("SELECT last_mon_time FROM host_pool WHERE oid = 102")
     eventually(lambda: site.scalar("SELECT last_mon_time FROM host_pool WHERE oid = 102") > polled)

@@ -20,10 +20,6 @@ class Base(DeclarativeBase):
     """Root of all mapped tables: those of VCL and our own ``vcld_`` ones."""
 
 
-#: What MySQL shows for "never" in a NOT NULL datetime.
-ZERO_DATE = "0000-00-00 00:00:00"
-
-
 class SiteTime(TypeDecorator[dt.datetime]):
     """A ``datetime`` in the database session's time zone, to the second.
 

@@ -14,6 +14,7 @@ from vcld.accounting.recorder import OFF, Recorder, find_recorder
 from vcld.config import Settings
 from vcld.errors import ExitCode, StoreError, StoreRefusedError
 from vcld.messages.validation import validate_messages
+from vcld.notify import READY, STOPPING, WATCHDOG
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.states.assignment import Assignment
@@ -119,7 +120,7 @@ class Supervisor:
         """
         self._wakeup.install()
         self._wait_for_database(self._start)
-        self._notify("READY=1")
+        self._notify(READY)
         try:
             while self._turn is Turn.RUN:
                 self._wakeup.wait(self._seconds_to_next_turn())
@@ -167,7 +168,7 @@ class Supervisor:
 
     def _take_turn(self) -> None:
         # A database that is away is waited for: the loop lives all the same.
-        self._notify("WATCHDOG=1")
+        self._notify(WATCHDOG)
         self._handle_signals()
         self._reap()
         try:
@@ -289,7 +290,7 @@ class Supervisor:
 
     def _stop(self) -> ExitCode:
         """Let the workers finish, then hand back; captures go on and are adopted later."""
-        self._notify("STOPPING=1")
+        self._notify(STOPPING)
         self._log.info("stopping", workers=len(self._children))
         self._keeper.stop()
         self._mirror.stop()
