@@ -19,9 +19,9 @@ SPARE_SECONDS = 5
 def run_beside(work: Callable[[], object], title: str, *, limit_seconds: float) -> None:
     """Run ``work`` in a process of its own and do not wait for it.
 
-    It is nobody's worker: it has its own session, so that it outlives the worker, and none of
-    its connections, so that a worker's death is noticed. Without room for another process the
-    work is done here.
+    It is nobody's worker: it has its own process group, so that it outlives the worker's, and
+    none of its connections, so that a worker's death is noticed. Without room for another
+    process the work is done here.
     """
     try:
         pid = os.fork()
@@ -29,6 +29,7 @@ def run_beside(work: Callable[[], object], title: str, *, limit_seconds: float) 
         structlog.get_logger().warning("no process could be started", reason=str(err))
         work()
         return
+    _leave_group(pid)
     if pid:
         return
     code = 70
@@ -42,8 +43,13 @@ def run_beside(work: Callable[[], object], title: str, *, limit_seconds: float) 
         os._exit(code)
 
 
+def _leave_group(pid: int) -> None:
+    """On both sides of the fork: the worker's group may be killed before its child has run."""
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
+
+
 def _leave_worker(title: str, limit_seconds: float) -> None:
-    os.setsid()
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

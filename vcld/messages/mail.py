@@ -121,10 +121,8 @@ class Mailer:
         its own; the latter meets a closed connection then.
         """
         settings = self.settings
-        # Without a name smtplib asks the DNS for one.
-        server = smtplib.SMTP(
-            local_hostname=settings.fqdn, timeout=max(1.0, settings.timeout_seconds)
-        )
+        # Without a name smtplib asks the DNS for one. Its own limit ends the thread, later.
+        server = smtplib.SMTP(local_hostname=settings.fqdn, timeout=settings.timeout_seconds + 1)
         answer: Future[dict[str, tuple[int, bytes]]] = Future()
 
         def deliver() -> None:
