@@ -11,17 +11,26 @@ from sqlalchemy.engine import Engine
 
 from tests.accounts import Accounts, installed
 from tests.backends import copy_of, make_seeded, open_embedded
-from tests.daemon import Daemons, daemons_for
+from tests.daemon import Daemon, Daemons, daemons_for
 from tests.mariadb import Server, ServerMissingError
 from tests.seeded import SeededDatabase
 from tests.servers import open_server
 from tests.site import Site
 from tests.ssh_hosts import HostsMissingError, Network, network_for
+from tests.starter import Starter
 
 # Thousands of daemons and commands are started: compiling vcld anew for each would take longer
 # than the tests do.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 from tests.ssh_stays import LinuxSite
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts() -> Iterator[None]:
+    """Daemons and commands start quickly."""
+    Daemon.launcher = starter = Starter()
+    yield
+    starter.end()
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
 from tests.site import Site
+from tests.starter import Interpreter, Launcher, Process
 
 #: Everything is quick, so that a test need not wait.
 QUICK = {
@@ -37,6 +38,9 @@ QUICK = {
 class Daemon:
     """One run of ``vcld run``."""
 
+    #: How its processes are started; the tests have a quicker way (tests/conftest.py).
+    launcher: ClassVar[Launcher] = Interpreter()
+
     def __init__(self, site: Site, url: str, *, node: int = 1, name: str = "vcld", **keys: Any):
         self.site = site
         self.folder = site.folder
@@ -57,31 +61,25 @@ class Daemon:
         }
         self.conf.write_text("".join(f"{key}={value}\n" for key, value in facts.items()))
         self.environ = {**os.environ, "VCLD_DATABASE_URL": url, "VCLD_CONFIG": str(self.conf)}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     def start(self, *, wait: bool = True) -> Daemon:
         with open(self.folder / f"{self.name}.err", "ab") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "vcld", "run"],
-                env=self.environ,
-                stdout=errors,
-                stderr=errors,
-                start_new_session=True,
-            )
+            self.process = self.launcher.start(["run"], self.environ, errors, errors)
         if wait:
             eventually(lambda: self.events("daemon started", pid=self.pid), self.describe)
         return self
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another vcld command with the same configuration."""
-        return subprocess.run(
-            [sys.executable, "-m", "vcld", *arguments],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+            process = self.launcher.start(arguments, self.environ, out, errors)
+            try:
+                code = process.wait(60)
+            finally:
+                process.kill()
+            texts = [os.pread(file.fileno(), 1 << 24, 0).decode() for file in (out, errors)]
+        return subprocess.CompletedProcess(arguments, code, *texts)
 
     @property
     def pid(self) -> int:

@@ -7,46 +7,36 @@ Exit codes: 0 done; 10 refused or failed; 11 try later; 70 a bug; 75 the databas
 from __future__ import annotations
 
 import argparse
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vcld import __version__, logs
-from vcld.cli import (
-    accounting,
-    check,
-    control,
-    db,
-    demo,
-    esxi,
-    explain,
-    hostkey,
-    run,
-    states,
-    status,
-    watch,
-    xcat,
-)
 from vcld.config import load
 from vcld.errors import ConfigError, ExitCode, VcldError
 
-#: name → (module with ``add_arguments`` and ``run``, what it does)
-COMMANDS: dict[str, tuple[Any, str]] = {
-    "run": (run, "run the daemon"),
-    "check": (check, "check configuration, database, node and plugins"),
-    "db": (db, "make or check the database schema"),
-    "status": (status, "show requests, workers, management nodes and computers"),
-    "watch": (watch, "the same, live, with the progress of loads"),
-    "explain": (explain, "say why a request is or is not being processed"),
-    "retry": (control.Retry, "let a request be processed again"),
-    "cancel": (control.Cancel, "end a request"),
-    "hostkey": (hostkey, "show or forget the SSH host key of a computer"),
-    "accounting": (accounting, "keep account in the tables of OpenNebula 2.0, and report"),
-    "xcat": (xcat, "check blades, and say what a load would do"),
-    "esxi": (esxi, "check an ESXi host or vCenter; say what a load would do"),
-    "states": (states, "print the table of request states"),
-    "demo": (demo, "a simulated site on an embedded database"),
+#: name → (what has ``add_arguments`` and ``run``, what the command does). Only the chosen one
+#: is imported: a daemon or a command starts without what the others need.
+COMMANDS = {
+    "run": ("vcld.cli.run", "run the daemon"),
+    "check": ("vcld.cli.check", "check configuration, database, node and plugins"),
+    "db": ("vcld.cli.db", "make or check the database schema"),
+    "status": ("vcld.cli.status", "show requests, workers, management nodes and computers"),
+    "watch": ("vcld.cli.watch", "the same, live, with the progress of loads"),
+    "explain": ("vcld.cli.explain", "say why a request is or is not being processed"),
+    "retry": ("vcld.cli.control:Retry", "let a request be processed again"),
+    "cancel": ("vcld.cli.control:Cancel", "end a request"),
+    "hostkey": ("vcld.cli.hostkey", "show or forget the SSH host key of a computer"),
+    "accounting": (
+        "vcld.cli.accounting",
+        "keep account in the tables of OpenNebula 2.0, and report",
+    ),
+    "xcat": ("vcld.cli.xcat", "check blades, and say what a load would do"),
+    "esxi": ("vcld.cli.esxi", "check an ESXi host or vCenter; say what a load would do"),
+    "states": ("vcld.cli.states", "print the table of request states"),
+    "demo": ("vcld.cli.demo", "a simulated site on an embedded database"),
 }
 #: Commands that need no configuration.
 UNCONFIGURED = frozenset({"states", "demo"})
@@ -55,8 +45,8 @@ UNCONFIGURED = frozenset({"states", "demo"})
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     options = _parser().parse_args(arguments)
-    command = COMMANDS[options.command][0]
     try:
+        command = _find(options.command)
         settings = None
         if options.command not in UNCONFIGURED:
             settings = load(options.config)
@@ -86,14 +76,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _find(name: str) -> Any:
+    return pkgutil.resolve_name(COMMANDS[name][0])
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Learns a command's arguments when that command is given."""
+
+    #: Whose arguments are still to be learnt; none for the parser of an action.
+    command = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.command:
+            command, self.command = self.command, ""
+            _find(command).add_arguments(self)
+            _add_config(self, default=None)
+        return super().parse_known_args(args, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vcld", description="Apache VCL management-node daemon")
     parser.add_argument("--version", action="version", version=f"vcld {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, text) in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, description=text)
-        module.add_arguments(sub)
-        _add_config(sub, default=None)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser
+    )
+    for name, (_, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, description=text).command = name
     return parser
 
 
