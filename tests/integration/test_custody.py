@@ -34,7 +34,7 @@ def make_custody(site: Site) -> Custody:
     database = Database(site.engine)
     node = database.run(lambda c: nodes.get_node(c, "node1.example.org"))
     log = structlog.get_logger()
-    return Custody(
+    made = Custody(
         settings=Settings(fqdn="node1.example.org", processname=NAME),
         database=database,
         node=node,
@@ -43,6 +43,8 @@ def make_custody(site: Site) -> Custody:
         problems=Problems(Settings(), database, node),
         log=log,
     )
+    made.catalog = site.catalog
+    return made
 
 
 class Scene:
@@ -69,12 +71,12 @@ def test_request_changed_at_the_moment_of_recovery_is_left_as_it_was_changed(
     site.set_state(scene.request, "deleted", "inuse")
     with monkeypatch.context() as patch:
         patch.setattr(requests, "find_pair", lambda *_: ("pending", "image"))
-        scene.custody.recover(site.catalog)
+        scene.custody.recover()
 
     assert len(scene.custody) == 1
     assert site.pair(scene.request) == "deleted/inuse"
 
-    scene.custody.recover(site.catalog)
+    scene.custody.recover()
 
     assert len(scene.custody) == 0
     assert site.claims() == []
@@ -91,12 +93,12 @@ def test_recovery_that_fails_oddly_does_not_end_the_daemon(
 
     with monkeypatch.context() as patch:
         patch.setattr(custody, "recover", fail)
-        scene.custody.recover(site.catalog)
+        scene.custody.recover()
 
     # The claim is still there, so that it is found again.
     assert len(site.claims()) == 1
     scene.custody.take_orphans("is not there")
-    scene.custody.recover(site.catalog)
+    scene.custody.recover()
     assert site.claims() == []
     assert site.pair(scene.request) == "maintenance/image"
 
@@ -112,7 +114,7 @@ class Perl:
         self.found = [Found(Finding.STRAY, self.request, self.reservation)]
 
     def look(self) -> str:
-        self.custody.watch(NOTHING, self.found, self.site.catalog)
+        self.custody.watch(NOTHING, self.found)
         return self.site.pair(self.request)
 
     def log(self, age_seconds: int) -> None:

@@ -95,6 +95,9 @@ def test_power_is_switched_and_repeating_it_is_no_failure(
         (PowerAction.RESET, PowerState.ON),
     ):
         provisioner.power(action)
+        if action is PowerAction.RESET:
+            # The simulator's reset ends before the power-on that it has begun.
+            eventually(lambda: provisioner.power_status() is not PowerState.OFF)
         assert provisioner.power_status() is state
     assert site.world.computer("vm1").is_answering
 

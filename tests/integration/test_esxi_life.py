@@ -81,7 +81,7 @@ def test_reload_replaces_the_vm_and_its_folder(site: EsxiSite, daemon: Daemon) -
 def test_server_gets_a_disk_of_its_own(site: EsxiSite, daemon: Daemon) -> None:
     site.make_server(1)
 
-    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    eventually(lambda: site.computer(1) == "inuse", daemon.describe)
 
     machine = site.machines()[f"vm1_{FIRST}"]
     assert machine.parents == [None]

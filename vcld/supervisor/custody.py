@@ -45,6 +45,7 @@ class Custody:
     ) -> None:
         self.settings = settings
         self.recorder: Recorder = OFF
+        self.catalog: Catalog
         self._database = database
         self._node = node
         self._daemon = daemon
@@ -78,7 +79,7 @@ class Custody:
         if ended.child.grip is not None and ended.status not in ORDERLY:
             self._deaths.append(Death(ended.child.grip, ended.manner))
 
-    def recover(self, catalog: Catalog) -> None:
+    def recover(self) -> None:
         """Put back in order what dead workers held.
 
         Raises:
@@ -89,7 +90,7 @@ class Custody:
                 ended = self._database.run(
                     partial(
                         recover,
-                        catalog=catalog,
+                        catalog=self.catalog,
                         settings=self.settings,
                         recorder=self.recorder,
                         death=death,
@@ -111,10 +112,10 @@ class Custody:
                 )
             self._deaths.remove(death)
 
-    def watch(self, look: Look, found: Sequence[Found], catalog: Catalog) -> None:
+    def watch(self, look: Look, found: Sequence[Found]) -> None:
         """Find what has no owner in what a look saw."""
         self._watch_orphans(look.running_claims)
-        self._watch_strays(found, catalog)
+        self._watch_strays(found)
 
     def take_orphans(self, manner: str) -> None:
         """Recover all claims of the node that no worker of ours has."""
@@ -139,7 +140,7 @@ class Custody:
             self._orphans_since = None
             self.take_orphans("is not there")
 
-    def _watch_strays(self, found: Sequence[Found], catalog: Catalog) -> None:
+    def _watch_strays(self, found: Sequence[Found]) -> None:
         """Requests left pending by a daemon that kept no claims (a Perl one, say)."""
         now = clock.monotonic()
         strays = {f.requestid: f for f in found if f.finding is Finding.STRAY}
@@ -148,7 +149,7 @@ class Custody:
         if not old:
             return
         rows = self._database.run(
-            lambda c: candidates.load_candidates(c, catalog, self._node.id, old)
+            lambda c: candidates.load_candidates(c, self.catalog, self._node.id, old)
         )
         for row in rows:
             if row.is_parent and row.claim is None and row.state == "pending":
@@ -156,7 +157,7 @@ class Custody:
                     self._strays[row.requestid] = now
                     continue
                 freed = self._database.run(
-                    partial(transitions.free_stray, catalog=catalog, stray=row)
+                    partial(transitions.free_stray, catalog=self.catalog, stray=row)
                 )
                 self._log.warning(
                     "request was pending without an owner, it is processed again",

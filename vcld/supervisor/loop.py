@@ -21,18 +21,10 @@ from vcld.states.assignment import Assignment
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.findings import Finding, Found, Look, order
 from vcld.store.look import Looker
-from vcld.supervisor import blocks
-from vcld.supervisor.accounting import Keeper
-from vcld.supervisor.aside import Aside
-from vcld.supervisor.blocks import BlockRunner
 from vcld.supervisor.children import Children, freeze
-from vcld.supervisor.custody import Custody
-from vcld.supervisor.dispatch import Dispatcher
-from vcld.supervisor.lease import FencedError, Lease
-from vcld.supervisor.mirror import Mirror
-from vcld.supervisor.oddities import Oddities
+from vcld.supervisor.lease import FencedError
 from vcld.supervisor.outage import Outage
-from vcld.supervisor.problems import Problems
+from vcld.supervisor.parts import Parts
 from vcld.supervisor.wakeup import Wakeup
 from vcld.supervisor.warming import warm
 
@@ -79,30 +71,18 @@ class Supervisor:
         self._log = structlog.get_logger()
         self._wakeup = Wakeup()
         self._children = Children(self._wakeup.selector)
-        self._aside = Aside(settings, database, self._children, self._leave_parent, self._log)
-        self._lease = Lease(settings, database, node, self._log)
-        self._problems = Problems(settings, database, node)
-        self._custody = Custody(
+        self._parts = Parts(
             settings=settings,
             database=database,
             node=node,
-            daemon=self._lease.identity.daemon,
             children=self._children,
-            problems=self._problems,
+            leave_parent=self._leave_parent,
             log=self._log,
         )
-        self._dispatcher = Dispatcher(
-            settings=settings,
-            database=database,
-            node=node,
-            daemon=self._lease.identity.daemon,
-            log=self._log,
-        )
-        self._blocks = BlockRunner(settings, database, node, self._log)
-        self._oddities = Oddities(settings, database, node, self._log)
+        self._lease = self._parts.lease
+        self._custody = self._parts.custody
+        self._dispatcher = self._parts.dispatcher
         self._recorder: Recorder = OFF
-        self._keeper = Keeper(settings, database, node, self._children, self._aside, self._log)
-        self._mirror = Mirror(settings, database, self._children, self._aside, self._log)
         self._turn = Turn.RUN
         self._look_at = 0.0
         self._rest_until = 0.0
@@ -151,8 +131,7 @@ class Supervisor:
     def _refresh_catalog(self) -> None:
         schema = self._settings.accounting_schema
         self._recorder = self._database.run(lambda c: find_recorder(c, schema, self._log))
-        for part in (self._custody, self._dispatcher, self._keeper, self._mirror):
-            part.recorder = self._recorder
+        self._parts.use_recorder(self._recorder)
         self._use_catalog(self._database.run(load_catalog))
         self._catalog_at = clock.monotonic()
 
@@ -164,7 +143,7 @@ class Supervisor:
             self._lease.identity.daemon,
             silent_after_seconds=self._lease.silent_after_seconds,
         )
-        self._dispatcher.catalog = catalog
+        self._parts.use_catalog(catalog)
 
     def _take_turn(self) -> None:
         # A database that is away is waited for: the loop lives all the same.
@@ -172,13 +151,13 @@ class Supervisor:
         self._handle_signals()
         self._reap()
         try:
-            self._beat()
-            self._custody.recover(self._catalog)
-            self._problems.tell(self._aside)
+            self._parts.beat()
+            self._custody.recover()
+            self._parts.problems.tell(self._parts.aside)
             if clock.monotonic() >= self._look_at:
                 self._look_at = clock.monotonic() + self._settings.poll_interval_seconds
                 self._look()
-                self._oddities.look_if_due()
+                self._parts.oddities.look_if_due()
         except StoreError as err:
             self._outage.tell(err)
             self._rest()
@@ -196,11 +175,6 @@ class Supervisor:
     def _rest(self) -> None:
         """After a failure: a heartbeat that is overdue must not make the loop spin."""
         self._look_at = self._rest_until = clock.monotonic() + PAUSE_SECONDS
-
-    def _beat(self) -> None:
-        self._lease.beat_if_due()
-        self._keeper.keep_if_due()
-        self._mirror.copy_if_due()
 
     def _take_over(self) -> None:
         """Their processes are not here, and are fenced off; only the rows are to be recovered."""
@@ -221,7 +195,7 @@ class Supervisor:
         self._dispatcher.forget_gone(found)
         self._dispatcher.remove_finished(found)
         self._dispatcher.warn_unknown(found)
-        self._custody.watch(look, found, self._catalog)
+        self._custody.watch(look, found)
         if look.nodes_silent and clock.monotonic() >= self._take_over_at:
             self._take_over_at = clock.monotonic() + TAKE_OVER_SECONDS
             self._take_over()
@@ -233,7 +207,7 @@ class Supervisor:
     def _dispatch(self, due: list[Found], room: int) -> None:
         if clock.monotonic() - self._catalog_at > CATALOG_SECONDS:
             self._refresh_catalog()
-        for assignment in self._dispatcher.assignments(due, room, self._beat):
+        for assignment in self._dispatcher.assignments(due, room, self._parts.beat):
             self._spawn(assignment)
 
     def _spawn(self, assignment: Assignment) -> None:
@@ -269,17 +243,12 @@ class Supervisor:
         if look.messages_need_validating:
             self._database.run(lambda c: validate_messages(c, self._node.shortname))
         if look.blocks_due:
-            self._blocks.start(self._aside)
+            self._parts.blocks.start(self._parts.aside)
 
     def _reap(self) -> None:
         for ended in self._children.reap():
-            if self._keeper.note_end(ended) or self._mirror.note_end(ended):
-                continue
-            self._look_at = min(self._look_at, clock.monotonic() + COALESCE_SECONDS)
-            if ended.child.purpose == blocks.PURPOSE:
-                self._blocks.note_end(ended)
-            else:
-                self._custody.note_end(ended)
+            if self._parts.note_end(ended):
+                self._look_at = min(self._look_at, clock.monotonic() + COALESCE_SECONDS)
 
     def _let_go(self) -> None:
         """Others may take over: nothing of ours may go on acting, but captures (§5.7)."""
@@ -292,8 +261,8 @@ class Supervisor:
         """Let the workers finish, then hand back; captures go on and are adopted later."""
         self._notify(STOPPING)
         self._log.info("stopping", workers=len(self._children))
-        self._keeper.stop()
-        self._mirror.stop()
+        self._parts.keeper.stop()
+        self._parts.mirror.stop()
         grace = self._settings.shutdown_grace_seconds
         self._drain(grace)
         for child in self._children.interruptible():
@@ -316,8 +285,8 @@ class Supervisor:
             self._handle_signals()
             self._reap()
             try:
-                self._beat()
-                self._custody.recover(self._catalog)
+                self._parts.beat()
+                self._custody.recover()
             except StoreError as err:
                 self._outage.tell(err)
 
@@ -356,18 +325,7 @@ class Supervisor:
         settings = self._reload_settings()
         if settings is not None:
             self._settings = settings
-            for part in (
-                self._aside,
-                self._lease,
-                self._custody,
-                self._problems,
-                self._dispatcher,
-                self._blocks,
-                self._oddities,
-                self._keeper,
-                self._mirror,
-            ):
-                part.settings = settings
+            self._parts.use_settings(settings)
             self._catalog_at = float("-inf")
             self._use_catalog(self._catalog)
             self._log.info("configuration read again")
