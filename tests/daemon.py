@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import psutil
 
 from tests.site import Site
-from tests.starter import Interpreter, Launcher, Process
+from tests.starter import Interpreter, Launcher, Order, Process
 
 #: Everything is quick, so that a test need not wait.
 QUICK = {
@@ -65,7 +65,7 @@ class Daemon:
 
     def start(self, *, wait: bool = True) -> Daemon:
         with open(self.folder / f"{self.name}.err", "ab") as errors:
-            self.process = self.launcher.start(["run"], self.environ, errors, errors)
+            self.process = self.launcher.start(Order(["run"], self.environ, errors, errors))
         if wait:
             eventually(lambda: self.events("daemon started", pid=self.pid), self.describe)
         return self
@@ -73,7 +73,7 @@ class Daemon:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another vcld command with the same configuration."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-            process = self.launcher.start(arguments, self.environ, out, errors)
+            process = self.launcher.start(Order(arguments, self.environ, out, errors))
             try:
                 code = process.wait(60)
             finally:

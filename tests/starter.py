@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import IO, Protocol
 
 import setproctitle
@@ -38,34 +39,32 @@ class Process(Protocol):
     def kill(self) -> None: ...
 
 
-class Launcher(Protocol):
-    """Starts ``vcld`` with these arguments, in a session of its own."""
+@dataclass(frozen=True)
+class Order:
+    """What is to be started: a ``vcld`` with these arguments, in a session of its own."""
 
-    def start(
-        self,
-        arguments: Sequence[str],
-        environ: Mapping[str, str],
-        out: IO[bytes],
-        errors: IO[bytes],
-    ) -> Process: ...
+    arguments: Sequence[str]
+    environ: Mapping[str, str]
+    out: IO[bytes]
+    errors: IO[bytes]
+
+
+class Launcher(Protocol):
+    """Starts it."""
+
+    def start(self, order: Order) -> Process: ...
 
 
 class Interpreter:
     """As an operator would."""
 
-    def start(
-        self,
-        arguments: Sequence[str],
-        environ: Mapping[str, str],
-        out: IO[bytes],
-        errors: IO[bytes],
-    ) -> Process:
+    def start(self, order: Order) -> Process:
         return subprocess.Popen(
-            [sys.executable, "-m", "vcld", *arguments],
-            env=environ,
+            [sys.executable, "-m", "vcld", *order.arguments],
+            env=order.environ,
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=errors,
+            stdout=order.out,
+            stderr=order.errors,
             start_new_session=True,
         )
 
@@ -82,18 +81,13 @@ class Starter:
                 pass_fds=[theirs.fileno()],
             )
 
-    def start(
-        self,
-        arguments: Sequence[str],
-        environ: Mapping[str, str],
-        out: IO[bytes],
-        errors: IO[bytes],
-    ) -> Process:
-        if environ.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
-            return Interpreter().start(arguments, environ, out, errors)
-        order = json.dumps([list(arguments), dict(environ)]).encode()
+    def start(self, order: Order) -> Process:
+        if order.environ.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
+            return Interpreter().start(order)
+        text = json.dumps([list(order.arguments), dict(order.environ)]).encode()
         reader, writer = os.pipe()
-        socket.send_fds(self._control, [order], [out.fileno(), errors.fileno(), writer])
+        fds = [order.out.fileno(), order.errors.fileno(), writer]
+        socket.send_fds(self._control, [text], fds)
         os.close(writer)
         return Started(reader)
 
