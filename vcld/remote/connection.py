@@ -79,10 +79,11 @@ class Connection:
         """
         channels: list[paramiko.Channel] = []
         began: list[bool] = []
-        deadline = clock.monotonic() + limit_seconds
 
         def work() -> CommandResult:
-            channel = self._transport.open_session(timeout=max(1, deadline - clock.monotonic()))
+            # Longer than the limit, which says what it was: this one would look like a lost
+            # connection, and a new one would be tried.
+            channel = self._transport.open_session(timeout=limit_seconds + 5)
             channels.append(channel)
             channel.set_combine_stderr(True)
             channel.exec_command(command)
