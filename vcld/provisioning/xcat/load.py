@@ -94,11 +94,12 @@ class Load:
             self._tell("xcatstage2", f"restarting {site.node} for the installation of {made.image}")
         if definition.get("mgt") in SETBOOT_METHODS:
             site.changes.boot_from_network(site.node)
-        began = clock.monotonic()
         if is_first:
             power.start(site)
         else:
             power.cycle(site)
+        # From now on: until the power cycle is done the node can show no sign of life.
+        began = clock.monotonic()
         limits = limits_for(
             site.reservation.image.reloadtime_minutes,
             boot_wait=site.options.boot_wait,
@@ -113,35 +114,30 @@ class Load:
             asked = clock.monotonic()
             sight = self._look(watch)
             now = clock.monotonic()
-            if sight is not None:
-                is_up = sight.currstate == "boot" and sight.status not in {"booted", "failed"}
-                answers = is_up and self._guest.is_responding()
-                phase = watch.look(sight, log.news(), now, answers=answers)
-                self._pass(phase, made, is_heard=watch.is_heard)
-                if phase is Phase.BOOTED:
-                    return
-                if now - self._told_at > TELL_SECONDS:
-                    self._tell("info", f"{site.node} is being loaded: {sight}")
+            answers = watch.is_guests_turn(sight) and self._guest.is_responding()
+            phase = watch.look(sight, log.news(), now, answers=answers)
+            self._pass(phase, made, is_heard=watch.is_heard)
+            if phase is Phase.BOOTED:
+                return
+            if now - self._told_at > TELL_SECONDS:
+                self._tell("info", f"{site.node} is being loaded: {sight}")
             left = site.options.poll - (clock.monotonic() - asked)
             site.tools.cancellation.wait(max(0.05, left))
 
-    def _look(self, watch: Watch) -> Sight | None:
-        """See the node; None when xCAT left it out. While xCAT is away, no time passes."""
-        asked = clock.monotonic()
-        away_until = asked + self._site.options.daemon_patience
+    def _look(self, watch: Watch) -> Sight:
+        """See the node. While xCAT is away, no time passes; while it is only slow, it does."""
+        began = clock.monotonic()
         while True:
+            asked = clock.monotonic()
             try:
                 sight = self._see(max_age=self._site.options.poll * 0.8)
             except XcatUnavailableError as err:
-                now = clock.monotonic()
-                if now > away_until:
+                if clock.monotonic() - began > self._site.options.daemon_patience:
                     raise
                 self._site.tools.log.warning("the load is not seen for now", reason=str(err))
                 self._site.tools.cancellation.wait(min(self._site.options.poll, 15.0))
                 continue
-            spent = clock.monotonic() - asked
-            if spent > self._site.options.poll:
-                watch.excuse(spent)
+            watch.excuse(asked - began)
             return sight
 
     def _see(self, *, max_age: float = 0.0, since: float | None = None) -> Sight:

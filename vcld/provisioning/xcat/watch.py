@@ -90,6 +90,11 @@ class Watch:
         self._check_limits(sight, now)
         return self.phase
 
+    def is_guests_turn(self, sight: Sight) -> bool:
+        """True when the installer is at its end and xCAT was not told how it ended."""
+        is_told = self._is_news(sight) and sight.status in {"booted", "failed"}
+        return sight.currstate == "boot" and not is_told
+
     def excuse(self, seconds: float) -> None:
         """Time in which nothing could be seen does not count."""
         self.began += seconds
