@@ -30,9 +30,26 @@ class Answer:
     act: str = ""
 
     def fail(self, text: str, node: str | None = None) -> None:
-        """As xCAT's client prints errors: on stderr, with the node's name where it has one."""
-        self.err.append(f"{node}: Error: {text}" if node else f"Error: {text}")
+        """As xCAT's client prints errors: on stderr, with the node's name where it has one.
+
+        Since 2.14 with that of the server, too (pull request 5119).
+        """
+        self.err.append(f"{node}: [mn]: Error: {text}" if node else f"Error: [mn]: {text}")
         self.code = 1
+
+    def be_silent(self, node: Node) -> None:
+        """As for a node whose controller does not answer; OpenBMC: issues 4403 and 4942."""
+        if node.attributes["mgt"] == "openbmc":
+            address = node.attributes["bmc"]
+            self.fail(
+                f"[500] Login to BMC failed: 500 Can't connect to {address}:443 (No route to host).",
+                node.name,
+            )
+            self.fail(
+                "BMC did not respond. Validate BMC configuration and retry the command.", node.name
+            )
+        else:
+            self.fail("ERROR: timeout", node.name)
 
 
 class UsageError(Exception):
@@ -105,8 +122,7 @@ def rpower(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
 
     def work(node: Node) -> str | None:
         if node.bmc_down:
-            found.err.append(f"{node.name}: [mn]: Error: ERROR: timeout")
-            found.code = 1
+            found.be_silent(node)
             return None
         return node.switch(action, time.monotonic())
 
@@ -127,8 +143,7 @@ def rsetboot(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
             )
             return None
         if node.bmc_down:
-            found.err.append(f"{node.name}: [mn]: Error: ERROR: timeout")
-            found.code = 1
+            found.be_silent(node)
             return None
         return names.get(arguments[1], "boot override inactive")
 
@@ -146,7 +161,14 @@ def nodeset(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
     if action == "osimage" and value not in xcat.osimages:
         found.fail(f"Cannot find the OS image {value} on the osimage table.")
         return
-    if action in {"install", "image"} and not xcat.has_old_forms:
+    if action == "install" and not xcat.has_old_forms:
+        # anaconda.pm, unless site.disablenodesetwarning is set.
+        found.fail(
+            'The options "install", "netboot", and "statelite" have been deprecated, use'
+            ' "nodeset <noderange> osimage=<osimage_name>" instead.'
+        )
+        return
+    if action == "image" and not xcat.has_old_forms:
         found.fail(f"Unknown state {action} requested")
         return
     if action not in {
@@ -165,9 +187,15 @@ def nodeset(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
     def work(node: Node) -> str:
         if action != "stat":
             _set_destiny(xcat, node, action, value)
+        if node.is_unresolved:
+            # The table is changed, the boot loader's files are not (issue 964).
+            found.fail(f"The {node.name} can not be resolved")
         return node.currstate
 
     _each(xcat, "nodeset", arguments, found, work)
+    if xcat.is_dhcp_down and action != "stat":
+        # Issues 1461 and 4717: the nodes' lines come nonetheless.
+        found.fail("dhcp server is not running.  please start the dhcp server.")
 
 
 def _set_destiny(xcat: FakeXcat, node: Node, action: str, value: str) -> None:

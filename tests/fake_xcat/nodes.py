@@ -51,6 +51,8 @@ class Node:
     dead_starts: int = 0
     #: The board's controller does not answer.
     bmc_down: bool = False
+    #: xCAT cannot find out its address.
+    is_unresolved: bool = False
     #: ``rpower off`` is accepted and does nothing.
     stays_on: bool = False
     #: The phase in which it stays for ever.

@@ -11,8 +11,9 @@ import pytest
 from tests.fake_xcat import FakeXcat, Times
 from tests.fake_xcat.nodes import Hooks, Node
 from tests.xcat_alone import IMAGE, Bench
+from vcld.errors import Blame, ProvisioningError
 from vcld.guest.simulator import SimulatorGuest
-from vcld.provisioning.xcat.failures import NodeNeverBootedError
+from vcld.provisioning.xcat.failures import ImageBrokenError, NodeNeverBootedError
 from vcld.provisioning.xcat.load import Load
 
 
@@ -71,3 +72,51 @@ def test_a_site_that_has_switched_status_reports_off_still_sees_the_end(bench: B
     load(bench)
     assert node.installs == 1
     assert bench.told[-1][0] == "machinebooted"
+
+
+# --- whose fault it is that nodeset does not do its work
+
+
+@pytest.mark.parametrize(
+    ("text", "is_nodes"),
+    [
+        ("Unable to find template file: /install/custom/x.tmpl", True),
+        ("Install image not found in /install/rhels8/x86_64", False),
+        ('Did you run "genimage" before running "packimage"? kernel cannot be found', False),
+        ("The os image simulator-first-v1 does not exists on the osimage table for blade1", False),
+    ],
+)
+def test_an_image_that_xcat_cannot_prepare_is_at_fault_itself(
+    bench: Bench, text: str, is_nodes: bool
+) -> None:
+    """Issues 2846 and 4345 of xCAT, and its anaconda.pm."""
+    bench.xcat.fault("nodeset", "error" if is_nodes else "refuse", text=text)
+    with pytest.raises(ImageBrokenError) as found:
+        load(bench)
+    assert found.value.blame is Blame.IMAGE
+    assert text in str(found.value)
+    assert bench.xcat.nodes["blade1"].starts == 0
+
+
+def test_a_dhcp_server_that_does_not_run_is_no_blades_fault(bench: Bench) -> None:
+    """The nodes' lines come nonetheless, but no node would start from the network."""
+    bench.xcat.is_dhcp_down = True
+    with pytest.raises(ProvisioningError, match="dhcp server is not running") as found:
+        load(bench)
+    assert found.value.blame is Blame.MANAGEMENT_NODE
+    assert bench.xcat.nodes["blade1"].starts == 0
+
+
+def test_a_blade_for_which_xcat_prepares_no_start_is_not_started(bench: Bench) -> None:
+    bench.xcat.nodes["blade1"].is_unresolved = True
+    with pytest.raises(ProvisioningError, match="blade1 can not be resolved"):
+        load(bench)
+    assert bench.xcat.nodes["blade1"].starts == 0
+
+
+def test_files_of_a_captured_image_need_an_xcat_that_loads_them(bench: Bench) -> None:
+    del bench.xcat.osimages[IMAGE]
+    (bench.xcat.images / f"{IMAGE}.img").touch()
+    with pytest.raises(ImageBrokenError, match="have been deprecated"):
+        load(bench)
+    assert bench.xcat.count("nodeset", "install") == 1

@@ -102,8 +102,10 @@ def test_a_task_of_any_length_is_set(bench: Bench) -> None:
     assert bench.xcat.nodes["blade1"].currstate == task
 
 
-def test_controllers_that_are_silent_all_at_once_are_not_at_fault(bench: Bench) -> None:
+@pytest.mark.parametrize("mgt", ["ipmi", "openbmc"])
+def test_controllers_that_are_silent_all_at_once_are_not_at_fault(bench: Bench, mgt: str) -> None:
     for name, node in bench.xcat.nodes.items():
+        node.attributes["mgt"] = mgt
         bench.provisioner(name=name).site.facts.definition()
         node.bmc_down = True
     for ask in (bench.provisioner().power_status, bench.provisioner().unload):

@@ -119,8 +119,10 @@ class Changes:
                 f"xCAT does not know {node}: define it, or take it out of VCL",
                 blame=Blame.COMPUTER,
             )
-        if any(mark in problem for mark in FINAL):
-            raise ImageBrokenError(f"{command} refuses {node}: {problem}")
+        texts = (problem, *answers.general)
+        is_images = command == "nodeset" and any(map(parsing.is_images, texts))
+        if is_images or any(mark in problem for mark in FINAL):
+            raise ImageBrokenError(f"{command} refuses {node}: {'; '.join(dict.fromkeys(texts))}")
 
 
 def _pack(answers: Answers, node: str) -> dict[str, Any]:
