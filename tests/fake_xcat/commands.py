@@ -151,7 +151,15 @@ def rsetboot(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
 
 
 def nodestat(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
-    _each(xcat, "nodestat", arguments, found, lambda node: node.nodestat())
+    def work(node: Node) -> str:
+        if node.is_unresolved:  # nodestat.pm
+            found.out.append(
+                f"{node.name}: Please make sure {node.name} exists in /etc/hosts or DNS"
+            )
+            return "noping"
+        return node.nodestat()
+
+    _each(xcat, "nodestat", arguments, found, work)
 
 
 def nodeset(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:

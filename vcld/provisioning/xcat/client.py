@@ -62,7 +62,7 @@ class Xcat:
     def node_states(self, nodes: Sequence[str]) -> dict[str, str]:
         """``nodestat``: such as ``sshd``, ``noping`` or ``installing prep``. One try."""
         answers = self.ask_known("nodestat", nodes, [])
-        return {node: answers.last(node) or "" for node in nodes}
+        return {node: parsing.parse_node_state(answers, node) for node in nodes}
 
     def site_table(self) -> dict[str, str]:
         """``tabdump site`` by key. One try: it is for people who wait."""

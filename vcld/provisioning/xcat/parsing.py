@@ -24,6 +24,8 @@ _NODE_ERROR = re.compile(
 #: nodestat(1) shows columns, ``node1   sshd``, where the client prints ``node1: sshd``; with
 #: XCATSHOWSVR in the environment ``node1: [SERVER]: sshd``.
 _NODE_LINE = re.compile(rf"^{_NODE}(?:: ?|[ \t]{{2,}})(?:\[[^\]]*\]: ?)?(?P<text>.*)$", re.ASCII)
+#: nodestat.pm, of a node whose address it does not find; ``noping`` follows.
+UNRESOLVED = "Please make sure"
 #: Says nothing of whether the command did its work.
 _WARNING = re.compile(r"^Warning\s*:", re.I)
 #: Of a service node that xcatd could not pass a command to; other nodes have their answers.
@@ -199,6 +201,15 @@ def parse_action(answers: Answers, node: str) -> str | None:
     if text is None:
         return answers.general[0] if answers.general else "no line about it came"
     return text if _HTTP_ERROR.match(text) else None
+
+
+def parse_node_state(answers: Answers, node: str) -> str:
+    """What ``nodestat`` says; empty when that is nothing.
+
+    nodestat(1): ``sshd``, ``noping``, ``installing prep`` and the like.
+    """
+    lines = answers.lines.get(node, ("",))
+    return next((line for line in lines if line.startswith(UNRESOLVED)), lines[-1])
 
 
 def parse_change(answers: Answers, name: str) -> str | None:
