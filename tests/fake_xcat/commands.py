@@ -213,7 +213,9 @@ def _set_destiny(xcat: FakeXcat, node: Node, action: str, value: str) -> None:
         facts.update(provmethod=value, profile=image["profile"], os=image["osvers"])
         facts["arch"] = image["osarch"]
         action = image["provmethod"]
-    if action in {"install", "image", "netboot"}:
+    if action == "sysclone":  # without the profile (destiny.pm, issue 6769)
+        facts["currstate"] = f"{action} {facts['os']}-{facts['arch']}"
+    elif action in {"install", "image", "netboot"}:
         facts["currstate"] = f"{action} {facts['os']}-{facts['arch']}-{facts['profile']}"
     else:
         facts["currstate"] = f"{action}={value}" if value else action
@@ -388,9 +390,10 @@ def imgcapture(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
     if fault is not None:
         found.fail(fault.text)
         return
-    xcat.osimages[name] = {
-        "profile": name, "provmethod": "install", "osvers": "rhels8", "osarch": "x86_64",
-        "imagetype": "linux",
+    how = "sysclone" if "sysclone" in arguments else "netboot"
+    xcat.osimages[name] = {  # as in issue 6769
+        "profile": "compute" if how == "sysclone" else name, "provmethod": how,
+        "osvers": "rhels8", "osarch": "x86_64", "imagetype": "linux",
     }  # fmt: skip
     xcat.note_capture(node, name)
     found.out += [f"Capturing image from {node.name}...", "done."]

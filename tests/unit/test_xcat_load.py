@@ -74,6 +74,17 @@ def test_a_site_that_has_switched_status_reports_off_still_sees_the_end(bench: B
     assert bench.told[-1][0] == "machinebooted"
 
 
+def test_a_clone_that_is_being_written_is_a_sign_of_life(bench: Bench) -> None:
+    """An osimage of ``imgcapture -t sysclone``: xCAT reports nothing until it is written."""
+    bench.xcat.add_osimage(IMAGE, provmethod="sysclone", profile="compute")
+    bench.xcat.nodes["blade1"].times = Times(install=3)
+    bench.variables["boot_wait"] = "1"
+    load(bench)
+    node = bench.xcat.nodes["blade1"]
+    assert (node.starts, node.disk) == (1, IMAGE)
+    assert "xcatstage5" in [name for name, _ in bench.told]
+
+
 # --- whose fault it is that nodeset does not do its work
 
 
