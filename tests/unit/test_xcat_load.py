@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from tests.fake_xcat import FakeXcat, Times
 from tests.fake_xcat.nodes import Hooks, Node
 from tests.xcat_alone import IMAGE, Bench
-from vcld.errors import Blame, ProvisioningError
+from vcld.errors import Blame, ProvisioningError, WorkerStopped
 from vcld.guest.simulator import SimulatorGuest
+from vcld.provisioning.leasing import Turn
+from vcld.provisioning.xcat import sharing
 from vcld.provisioning.xcat.failures import ImageBrokenError, NodeNeverBootedError
-from vcld.provisioning.xcat.load import Load
+from vcld.provisioning.xcat.load import Load, boot_from_disk_after_failure
 
 
 @pytest.fixture
@@ -83,6 +86,61 @@ def test_a_clone_that_is_being_written_is_a_sign_of_life(bench: Bench) -> None:
     node = bench.xcat.nodes["blade1"]
     assert (node.starts, node.disk) == (1, IMAGE)
     assert "xcatstage5" in [name for name, _ in bench.told]
+
+
+def test_a_load_that_is_given_up_is_not_armed_again_by_another_workers_command(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker runs one ``nodeset`` for both blades; meanwhile a request is deleted.
+
+    xCAT does commands side by side: ``nodeset boot`` of the deleted one may be done first, and
+    its blade would be installed anew at the next start, under whoever has it then.
+    """
+    serve, joint = bench.xcat.serve, threading.Event()
+
+    def slow_for_two(command: str, arguments: list[str]) -> bytes:
+        if command == "nodeset" and "," in arguments[0]:
+            joint.set()
+            time.sleep(1.5)
+        return serve(command, arguments)
+
+    monkeypatch.setattr(bench.xcat, "serve", slow_for_two)
+    monkeypatch.setattr(sharing, "GATHER_SECONDS", 1.0)
+    action = f"osimage={IMAGE}"
+    leader = threading.Thread(
+        target=bench.provisioner().site.changes.set_next_boot, args=("blade1", action)
+    )
+    deleted = Bench(bench.xcat, bench.folder, variables=bench.variables)
+    site = deleted.provisioner(name="blade2").site
+    stopped: list[str] = []
+
+    def follow() -> None:
+        try:
+            with (
+                site.leases.take("loads", "a place", Turn()),
+                boot_from_disk_after_failure(site, action),
+            ):
+                site.changes.set_next_boot("blade2", action)
+        except WorkerStopped as err:
+            stopped.append(err.reason)
+
+    leader.start()
+    wait_for(lambda: any((bench.folder / "vcld-xcat").glob("nodeset*.lease")))
+    follower = threading.Thread(target=follow)
+    follower.start()
+    assert joint.wait(10)
+    deleted.cancellation.stop("the request was deleted")
+    follower.join()
+    leader.join()
+    assert stopped == ["the request was deleted"]
+    states = [bench.xcat.nodes[name].currstate for name in ("blade1", "blade2")]
+    assert states == [f"install rhels8-x86_64-{IMAGE}", "boot"]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 # --- whose fault it is that nodeset does not do its work

@@ -65,7 +65,7 @@ class Load:
         what = f"a place among the {limit} loads of {host}"
         with (
             site.leases.take(f"xcat-load:{host}", what, turn),
-            self._boot_from_disk_after_failure(),
+            boot_from_disk_after_failure(site, made.action),
         ):
             site.changes.set_next_boot(site.node, made.action)
             self._attempts(made, definition)
@@ -170,18 +170,21 @@ class Load:
         self._told_at = clock.monotonic()
         self._site.tools.progress(name, text)
 
-    @contextlib.contextmanager
-    def _boot_from_disk_after_failure(self) -> Iterator[None]:
-        """A node whose load failed must not install itself at its next start.
 
-        One that is no longer ours is left alone: somebody else may be loading it.
-        """
-        try:
-            yield
-        except BaseException:
-            if self._site.leases.is_claimed():
-                self._site.xcat.tidy_up("nodeset", self._site.node, "boot")
-            raise
+@contextlib.contextmanager
+def boot_from_disk_after_failure(site: XcatSite, action: str) -> Iterator[None]:
+    """A node whose load failed must not install itself at its next start.
+
+    One that is no longer ours is left alone: somebody else may be loading it. ``action``: what
+    ``nodeset`` sets meanwhile.
+    """
+    try:
+        yield
+    except BaseException:
+        if site.leases.is_claimed():
+            site.changes.settle("nodeset", action)
+            site.xcat.tidy_up("nodeset", site.node, "boot")
+        raise
 
 
 def check_definition(node: str, definition: Mapping[str, str]) -> None:
