@@ -128,7 +128,7 @@ def test_what_a_change_of_a_definition_says(out: str, problem: str | None) -> No
     ],
 )  # fmt: skip
 def test_a_daemon_that_is_away(out: str, err: str, is_away: bool) -> None:
-    assert parsing.is_away(printed(out, err)) is is_away
+    assert (parsing.find_absence(printed(out, err)) is not None) is is_away
 
 
 def test_a_table() -> None:

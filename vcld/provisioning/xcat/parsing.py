@@ -111,9 +111,13 @@ class Answers:
         return next((text for text in self.general if _NO_DHCP.search(text)), None)
 
 
-def is_away(output: Output) -> bool:
-    """True when xcatd did not take the command, or ended while it ran."""
-    return any(_AWAY.match(line) for line in output.lines)
+def find_absence(output: Output) -> str | None:
+    """What the client says when xcatd did not take the command, or ended while it ran.
+
+    The reason comes last: ``Connection failure: SSL connect attempt failed …``.
+    """
+    found = [line for line in output.lines if _AWAY.match(line)]
+    return found[-1] if found else None
 
 
 def is_timeout(text: str) -> bool:
