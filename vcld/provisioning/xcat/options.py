@@ -71,16 +71,20 @@ class Options:
                     found[item.name] = int(value) if isinstance(default, int) else value
                 elif text not in {"", "0"}:
                     nonsense.append(f"variable xcat|{item.name}: {text!r} counts as not set")
-        method = str(found["capture_method"])
-        if method not in CAPTURE_METHODS and not method.startswith("runimage="):
-            known = ", ".join(CAPTURE_METHODS)
-            nonsense.append(
-                f"variable xcat|capture_method: {method!r} is none of {known} and runimage=TASK"
-            )
+        problem = capture_problem(str(found["capture_method"]))
+        nonsense += [problem] if problem else []
         environ_root = os.environ.get("XCATROOT")
         if environ_root:
             found["root"] = environ_root
         return cls(**found, nonsense=tuple(nonsense))  # type: ignore[arg-type]
+
+
+def capture_problem(method: str) -> str | None:
+    """Why the variable ``capture_method`` cannot be what it is, or None."""
+    if method in CAPTURE_METHODS or method.startswith("runimage="):
+        return None
+    known = ", ".join(CAPTURE_METHODS)
+    return f"variable xcat|capture_method: {method!r} is none of {known} and runimage=TASK"
 
 
 def _find(variables: Callable[[str], str | None], name: str, host: str) -> str:
