@@ -136,7 +136,7 @@ def rsetboot(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
 
     def work(node: Node) -> str | None:
         # No other plugin of xCAT's has the command.
-        if node.attributes["mgt"] not in {"ipmi", "openbmc", "fsp"}:
+        if node.attributes["mgt"] not in {"ipmi", "openbmc", "redfish", "fsp"}:
             found.fail(
                 "Unable to identify plugin for this command, check relevant tables: nodehm.mgt",
                 node.name,

@@ -77,6 +77,15 @@ def test_a_site_that_has_switched_status_reports_off_still_sees_the_end(bench: B
     assert bench.told[-1][0] == "machinebooted"
 
 
+@pytest.mark.parametrize(("mgt", "count"), [("ipmi", 1), ("redfish", 1), ("blade", 0)])
+def test_the_network_comes_first_where_the_controller_can_say_so(
+    bench: Bench, mgt: str, count: int
+) -> None:
+    bench.xcat.nodes["blade1"].attributes["mgt"] = mgt
+    load(bench)
+    assert bench.xcat.count("rsetboot", "net") == count
+
+
 def test_a_clone_that_is_being_written_is_a_sign_of_life(bench: Bench) -> None:
     """An osimage of ``imgcapture -t sysclone``: xCAT reports nothing until it is written."""
     bench.xcat.add_osimage(IMAGE, provmethod="sysclone", profile="compute")

@@ -22,9 +22,10 @@ from vcld.provisioning.xcat.site import XcatSite
 from vcld.provisioning.xcat.watch import Phase, Sight, Watch, limits_for
 
 ATTEMPTS = 2
-#: Controllers (``mgt``) that rsetboot(1) is for, as xCAT's own ``rinstall`` has it. Others, a
-#: BladeCenter's among them, refuse it: their nodes start from the network by ``rbootseq``.
-SETBOOT_METHODS = frozenset({"ipmi", "openbmc"})
+#: Controllers (``mgt``) that rsetboot(1) is for, as xCAT's own ``rinstall`` has it, and Redfish
+#: (xCAT's pull request 5914). Others, a BladeCenter's among them, refuse it: their nodes start
+#: from the network by ``rbootseq``.
+SETBOOT_METHODS = frozenset({"ipmi", "openbmc", "redfish"})
 #: A cluster's parent must hear of us; the load log's row is also a sign of life.
 TELL_SECONDS = 300.0
 #: Row of the load log at the entry of each phase: the ``blade`` flow.
