@@ -30,9 +30,26 @@ class Answer:
     act: str = ""
 
     def fail(self, text: str, node: str | None = None) -> None:
-        """As xCAT's client prints errors: on stderr, with the node's name where it has one."""
-        self.err.append(f"{node}: Error: {text}" if node else f"Error: {text}")
+        """As xCAT's client prints errors: on stderr, with the node's name where it has one.
+
+        Since 2.14 with that of the server, too (pull request 5119).
+        """
+        self.err.append(f"{node}: [mn]: Error: {text}" if node else f"Error: [mn]: {text}")
         self.code = 1
+
+    def be_silent(self, node: Node) -> None:
+        """As for a node whose controller does not answer; OpenBMC: issues 4403 and 4942."""
+        if node.attributes["mgt"] == "openbmc":
+            address = node.attributes["bmc"]
+            self.fail(
+                f"[500] Login to BMC failed: 500 Can't connect to {address}:443 (No route to host).",
+                node.name,
+            )
+            self.fail(
+                "BMC did not respond. Validate BMC configuration and retry the command.", node.name
+            )
+        else:
+            self.fail("ERROR: timeout", node.name)
 
 
 class UsageError(Exception):
@@ -105,8 +122,7 @@ def rpower(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
 
     def work(node: Node) -> str | None:
         if node.bmc_down:
-            found.err.append(f"{node.name}: [mn]: Error: ERROR: timeout")
-            found.code = 1
+            found.be_silent(node)
             return None
         return node.switch(action, time.monotonic())
 
@@ -120,15 +136,14 @@ def rsetboot(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
 
     def work(node: Node) -> str | None:
         # No other plugin of xCAT's has the command.
-        if node.attributes["mgt"] not in {"ipmi", "openbmc", "fsp"}:
+        if node.attributes["mgt"] not in {"ipmi", "openbmc", "redfish", "fsp"}:
             found.fail(
                 "Unable to identify plugin for this command, check relevant tables: nodehm.mgt",
                 node.name,
             )
             return None
         if node.bmc_down:
-            found.err.append(f"{node.name}: [mn]: Error: ERROR: timeout")
-            found.code = 1
+            found.be_silent(node)
             return None
         return names.get(arguments[1], "boot override inactive")
 
@@ -136,7 +151,15 @@ def rsetboot(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
 
 
 def nodestat(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
-    _each(xcat, "nodestat", arguments, found, lambda node: node.nodestat())
+    def work(node: Node) -> str:
+        if node.is_unresolved:  # nodestat.pm
+            found.out.append(
+                f"{node.name}: Please make sure {node.name} exists in /etc/hosts or DNS"
+            )
+            return "noping"
+        return node.nodestat()
+
+    _each(xcat, "nodestat", arguments, found, work)
 
 
 def nodeset(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
@@ -146,7 +169,14 @@ def nodeset(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
     if action == "osimage" and value not in xcat.osimages:
         found.fail(f"Cannot find the OS image {value} on the osimage table.")
         return
-    if action in {"install", "image"} and not xcat.has_old_forms:
+    if action == "install" and not xcat.has_old_forms:
+        # anaconda.pm, unless site.disablenodesetwarning is set.
+        found.fail(
+            'The options "install", "netboot", and "statelite" have been deprecated, use'
+            ' "nodeset <noderange> osimage=<osimage_name>" instead.'
+        )
+        return
+    if action == "image" and not xcat.has_old_forms:
         found.fail(f"Unknown state {action} requested")
         return
     if action not in {
@@ -165,9 +195,15 @@ def nodeset(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
     def work(node: Node) -> str:
         if action != "stat":
             _set_destiny(xcat, node, action, value)
+        if node.is_unresolved:
+            # The table is changed, the boot loader's files are not (issue 964).
+            found.fail(f"The {node.name} can not be resolved")
         return node.currstate
 
     _each(xcat, "nodeset", arguments, found, work)
+    if xcat.is_dhcp_down and action != "stat":
+        # Issues 1461 and 4717: the nodes' lines come nonetheless.
+        found.fail("dhcp server is not running.  please start the dhcp server.")
 
 
 def _set_destiny(xcat: FakeXcat, node: Node, action: str, value: str) -> None:
@@ -177,7 +213,9 @@ def _set_destiny(xcat: FakeXcat, node: Node, action: str, value: str) -> None:
         facts.update(provmethod=value, profile=image["profile"], os=image["osvers"])
         facts["arch"] = image["osarch"]
         action = image["provmethod"]
-    if action in {"install", "image", "netboot"}:
+    if action == "sysclone":  # without the profile (destiny.pm, issue 6769)
+        facts["currstate"] = f"{action} {facts['os']}-{facts['arch']}"
+    elif action in {"install", "image", "netboot"}:
         facts["currstate"] = f"{action} {facts['os']}-{facts['arch']}-{facts['profile']}"
     else:
         facts["currstate"] = f"{action}={value}" if value else action
@@ -352,9 +390,10 @@ def imgcapture(xcat: FakeXcat, arguments: list[str], found: Answer) -> None:
     if fault is not None:
         found.fail(fault.text)
         return
-    xcat.osimages[name] = {
-        "profile": name, "provmethod": "install", "osvers": "rhels8", "osarch": "x86_64",
-        "imagetype": "linux",
+    how = "sysclone" if "sysclone" in arguments else "netboot"
+    xcat.osimages[name] = {  # as in issue 6769
+        "profile": "compute" if how == "sysclone" else name, "provmethod": how,
+        "osvers": "rhels8", "osarch": "x86_64", "imagetype": "linux",
     }  # fmt: skip
     xcat.note_capture(node, name)
     found.out += [f"Capturing image from {node.name}...", "done."]

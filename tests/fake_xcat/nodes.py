@@ -51,6 +51,8 @@ class Node:
     dead_starts: int = 0
     #: The board's controller does not answer.
     bmc_down: bool = False
+    #: xCAT cannot find out its address.
+    is_unresolved: bool = False
     #: ``rpower off`` is accepted and does nothing.
     stays_on: bool = False
     #: The phase in which it stays for ever.
@@ -119,6 +121,8 @@ class Node:
         """As ``nodestat`` shows it: ports first, then what the installer or the chain says."""
         if self.phase in {"off", "post", "dead"}:
             return "noping"
+        if self.phase == "installing" and self.currstate.startswith("sysclone"):
+            return self.currstate  # nodestat.pm asks for an installer's word after "install" only
         if self.phase == "installing":
             return "installing post scripts" if "install" in self.stuck_in else "installing prep"
         if self.phase == "capturing":
@@ -132,11 +136,12 @@ class Node:
         self._tell_dhcp()
         verb, _, _ = self.currstate.partition(" ")
         verb = verb.partition("=")[0]
-        if verb == "install":
+        if verb in {"install", "sysclone"}:
             self.installs += 1
             self.disk = ""
             self.hooks.down(self, True)
-            self.set_status("installing")
+            if verb == "install":
+                self.set_status("installing")
             self._enter("installing", now)
         elif verb in {"image", "runimage"}:
             self._enter("capturing", now)
@@ -152,7 +157,8 @@ class Node:
             self.set_status("failed")
             self._enter("stuck", now)
             return
-        self.disk = self.attributes.get("profile", "")
+        is_clone = self.currstate.startswith("sysclone")
+        self.disk = self.attributes.get("provmethod" if is_clone else "profile", "")
         self.attributes["currstate"] = "boot"
         self.set_status("booting")
         self._enter("booting", now)

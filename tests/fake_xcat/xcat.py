@@ -45,6 +45,8 @@ class FakeXcat:
     site: dict[str, str] = field(default_factory=lambda: {"master": "10.0.0.1"})
     #: Nodes that the DHCP server was not told of.
     without_dhcp: set[str] = field(default_factory=set)
+    #: The DHCP server does not run: ``nodeset`` says so, and does the rest.
+    is_dhcp_down: bool = False
     faults: list[Fault] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     hooks: Hooks = field(default_factory=Hooks)

@@ -45,15 +45,25 @@ def test_every_problem_of_a_blade_is_told_with_its_remedy(blades: Blades, vcld: 
     site.execute("UPDATE computer SET eth0macaddress = '02:ff:00:00:00:01' WHERE id = 4")
     site.execute("UPDATE computer SET provisioningid = 3 WHERE id = 5")
     blades.xcat.without_dhcp.add("blade6")
+    blades.node(7).attributes["currstate"] = "sysclone rhels8-x86_64"
+    blades.node(8).is_unresolved = True
     blades.xcat.site["nodestatus"] = "n"
-    names = [f"blade{n}" for n in (1, 2, 3, 4, 5, 6)]
+    blades.set(throttle="1e999", command_timeout="0.5", no_progress="ten", capture_method="copy")
+    names = [f"blade{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8)]
     done = vcld.command("xcat", "check", *names, "all")
     assert done.returncode == 10
     for text in (
         "xCAT has no MAC address of blade1: chdef -t node -o blade1 mac=ADDRESS",
         "the DHCP server does not know blade6: makedhcp blade6",
         "warning: nodes do not report their status",
-        "blade2 would install itself at its next start: nodeset blade2 boot",
+        "blade2 would install itself, or run a task, at its next start: nodeset blade2 boot",
+        "blade7 would install itself",
+        "xCAT finds no address of blade8: makehosts blade8, makedns blade8",
+        "warning: variable xcat|throttle: '1e999' counts as not set",
+        "warning: variable xcat|command_timeout: '0.5' counts as not set",
+        "warning: variable xcat|no_progress: 'ten' counts as not set",
+        "warning: variable xcat|capture_method: 'copy' is none of image, sysclone",
+        "VCL has no computer 'all'",
         "the controller of blade3 does not answer",
         "xCAT has MAC address 02:00:00:00:00:04 for blade4, VCL has 02:ff:00:00:00:01",
         "VCL does not load blade5 with xCAT",

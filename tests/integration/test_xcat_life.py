@@ -167,6 +167,24 @@ def test_a_failed_capture_leaves_the_blade_in_maintenance_and_no_partial_image(
     assert imaging.node().disk == "simulator-first-v1"
 
 
+@pytest.mark.parametrize("cause", ["method", "folder"])
+def test_a_capture_that_cannot_be_done_does_not_shut_the_blade_down(
+    imaging: Blades, cause: str
+) -> None:
+    site = imaging.site
+    if cause == "method":
+        imaging.set(capture_method="copy")
+    else:
+        site.execute("UPDATE managementnode SET installpath = '/proc/nothing'")
+    daemon = imaging.start()
+    request = site.ask("image", 1, laststate="inuse", revision=99)
+    eventually(lambda: site.pair(request).startswith("maintenance"), daemon.describe)
+    (end,) = daemon.events("work ended", request_id=request)
+    text = "'copy' is none of image" if cause == "method" else "images cannot be written to"
+    assert text in end["reason"]
+    assert (imaging.node().power, imaging.node().phase) == ("on", "booted")
+
+
 def test_a_checkpoint_gives_the_blade_back_to_its_user(imaging: Blades) -> None:
     site = imaging.site
     daemon = imaging.start()

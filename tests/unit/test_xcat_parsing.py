@@ -28,6 +28,9 @@ def answers(out: str, *nodes: str, err: str = "") -> Answers:
         ("gpu007: 503 Service Unavailable", "503 Service Unavailable"),
         ("gpu007: [mn]: Error: ERROR: timeout", "timeout"),
         ("gpu007: Error: 504 Gateway Timeout", "504 Gateway Timeout"),
+        ("gpu007: [sn1]: on", PowerState.ON),
+        ("gpu007: on\ngpu007: [mn]: Warning: the firmware is old", PowerState.ON),
+        ("gpu007: Warning: old", "rpower says nothing of gpu007"),
         ("gpu007:", "an empty answer"),
         ("other: on", "rpower says nothing of gpu007"),
     ],
@@ -40,7 +43,10 @@ def test_power_states(line: str, state: object) -> None:
     ("text", "is_timeout"),
     [
         ("timeout", True), ("Timed out", True), ("504 Gateway Timeout", True),
-        ("503 Service Unavailable", True), ("Invalid password", False), ("Unsupported", False),
+        ("503 Service Unavailable", True),
+        ("[500] Login to BMC failed: 500 Can't connect to 10.0.0.9:443 (No route to host).", True),
+        ("BMC did not respond. Validate BMC configuration and retry the command.", True),
+        ("[401] Login to BMC failed: Invalid username or password.", False), ("Invalid password", False), ("Unsupported", False),
     ],
 )  # fmt: skip
 def test_errors_that_are_timeouts_of_a_controller(text: str, is_timeout: bool) -> None:
@@ -84,6 +90,9 @@ def test_definitions_with_values_that_hold_marks_and_nothing() -> None:
         ("rubbish", "no line about it came"),
         ("n1: Error: Unable to find requested path", "Unable to find requested path"),
         ("n1: 504 Gateway Timeout", "504 Gateway Timeout"),
+        ("n1: boot\nError: The n1 can not be resolved", "The n1 can not be resolved"),
+        ("n1: boot\nError: The n11 can not be resolved", None),
+        ("n1: Warning: no serialport", "no line about it came"),
         (
             "Error: Cannot find the OS image x on the osimage table.",
             "Cannot find the OS image x on the osimage table.",
@@ -119,7 +128,7 @@ def test_what_a_change_of_a_definition_says(out: str, problem: str | None) -> No
     ],
 )  # fmt: skip
 def test_a_daemon_that_is_away(out: str, err: str, is_away: bool) -> None:
-    assert parsing.is_away(printed(out, err)) is is_away
+    assert (parsing.find_absence(printed(out, err)) is not None) is is_away
 
 
 def test_a_table() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fake_xcat import FakeXcat
 from tests.xcat_alone import IMAGE, Bench
-from vcld.errors import FatalProvisioningError, ImageNotFoundError, LoadTimeoutError
+from vcld.errors import Blame, FatalProvisioningError, ImageNotFoundError, LoadTimeoutError
 from vcld.provisioning.interface import PowerAction, PowerState
 from vcld.provisioning.xcat import plan
 from vcld.provisioning.xcat.failures import (
@@ -102,8 +102,10 @@ def test_a_task_of_any_length_is_set(bench: Bench) -> None:
     assert bench.xcat.nodes["blade1"].currstate == task
 
 
-def test_controllers_that_are_silent_all_at_once_are_not_at_fault(bench: Bench) -> None:
+@pytest.mark.parametrize("mgt", ["ipmi", "openbmc"])
+def test_controllers_that_are_silent_all_at_once_are_not_at_fault(bench: Bench, mgt: str) -> None:
     for name, node in bench.xcat.nodes.items():
+        node.attributes["mgt"] = mgt
         bench.provisioner(name=name).site.facts.definition()
         node.bmc_down = True
     for ask in (bench.provisioner().power_status, bench.provisioner().unload):
@@ -112,6 +114,37 @@ def test_controllers_that_are_silent_all_at_once_are_not_at_fault(bench: Bench) 
     bench.xcat.nodes["blade3"].bmc_down = False
     with pytest.raises(BmcUnreachableError, match="the controller of blade1 does not answer"):
         bench.provisioner().power_status()
+
+
+def test_controllers_that_refuse_all_at_once_are_not_at_fault(bench: Bench) -> None:
+    """Their password was changed, and xCAT was not told."""
+    for name in bench.xcat.nodes:
+        bench.provisioner(name=name).site.facts.definition()
+    text = "[401] Login to BMC failed: Invalid username or password."
+    refusal = bench.xcat.fault("rpower", "error", text=text)
+    with pytest.raises(XcatUnavailableError, match="Invalid username or password") as found:
+        bench.provisioner().power_status()
+    assert found.value.blame is Blame.NOBODY
+    refusal.node = "blade1"
+    with pytest.raises(XcatRefusedError, match="failed 3 times"):
+        bench.provisioner().power_status()
+
+
+def test_a_client_of_xcats_that_does_not_run_is_told_in_its_own_words(bench: Bench) -> None:
+    path = bench.xcat.root / "bin/lsdef"
+    path.write_text('#!/bin/sh\necho "Can\'t locate xCAT/Client.pm in @INC" >&2; exit 2\n')
+    with pytest.raises(XcatUnavailableError, match=r"lsdef .* with code 2: Can't locate xCAT"):
+        bench.provisioner().site.facts.definition()
+
+
+def test_why_xcats_daemon_does_not_answer_is_told(bench: Bench) -> None:
+    path = bench.xcat.root / "bin/lsdef"
+    path.write_text(
+        "#!/bin/sh\necho Unable to open socket connection to xcatd daemon on localhost:3001.\n"
+        "echo Connection failure: SSL connect attempt failed: certificate has expired >&2; exit 1\n"
+    )
+    with pytest.raises(XcatUnavailableError, match="certificate has expired"):
+        bench.provisioner().site.facts.definition()
 
 
 @pytest.mark.parametrize("name", ["-t", "a,b", "a b", "a;reboot", "@group", "a/b", "nöde"])

@@ -99,6 +99,18 @@ def test_the_partner_with_the_complete_image_is_chosen(bench: Bench) -> None:
     assert bench.provisioner().image_exists()
 
 
+def test_what_a_partner_is_still_writing_is_not_taken_for_the_image(bench: Bench) -> None:
+    """Fault 54: it may be capturing the image, or fetching it itself."""
+    growing = {f"{IMAGE}.img": b"disk" * 100000, f".{IMAGE}.vcld-partial": b""}
+    partners = FakePartners({"192.0.2.1": growing, "192.0.2.3": CONTENT})
+    retrieve(bench, partners)
+    assert left(bench) == CONTENT
+    for path in bench.xcat.images.iterdir():
+        path.unlink()
+    with pytest.raises(ImageNotFoundError, match="mn1 does not have it"):
+        retrieve(bench, FakePartners({"192.0.2.1": growing}))
+
+
 def test_a_spoiled_copy_is_made_anew(bench: Bench) -> None:
     partners = FakePartners({"192.0.2.1": CONTENT})
     partners.spoil = 1

@@ -8,14 +8,14 @@ system (``imgcapture``).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vcld import clock
 from vcld.errors import Blame, FatalProvisioningError, LoadTimeoutError
 from vcld.guest.interface import EndState, Guest
 from vcld.provisioning.interface import PowerAction, PowerState
-from vcld.provisioning.xcat import plan, power
+from vcld.provisioning.xcat import options, plan, power
 from vcld.provisioning.xcat.failures import XcatUnavailableError
 from vcld.provisioning.xcat.repository import DONE, FAILED
 from vcld.provisioning.xcat.site import XcatSite
@@ -47,14 +47,24 @@ def capture(site: XcatSite, guest: Guest, image: str) -> None:
         if site.facts.osimage(image, since=clock.monotonic()) is None:
             raise FatalProvisioningError(f"imgcapture ended without an osimage {image}")
         return
-    guest.pre_capture(EndState.OFF)
-    _await_off(site)
-    # From here on nobody takes what is in the folder for an image.
-    with _written(site, image) as folder, _boot_from_disk_afterwards(site):
+    problem = options.capture_problem(method)
+    if problem is not None:
+        raise FatalProvisioningError(problem, blame=Blame.MANAGEMENT_NODE)
+    # From here on nobody takes what is in the folder for an image. The system is not shut down
+    # for one that cannot be written.
+    with _written(site, image) as folder:
+        guest.pre_capture(EndState.OFF)
+        _await_off(site)
+        _write(site, image, folder, definition)
+
+
+def _write(site: XcatSite, image: str, folder: Path, definition: Mapping[str, str]) -> None:
+    """Let the node's network boot environment write the image of its disk."""
+    with _boot_from_disk_afterwards(site):
         arch = site.reservation.image.architecture or "x86_64"
         site.changes.change_node(site.node, {"os": "image", "arch": arch, "profile": image})
         plan.set_group(site, plan.CAPTURE_GROUP, definition)
-        site.changes.set_next_boot(site.node, method)
+        site.changes.set_next_boot(site.node, site.options.capture_method)
         site.tools.progress("info", f"starting {site.node} to write {image}")
         power.switch(site, PowerAction.ON)
         _watch(site, image, folder)
@@ -110,12 +120,13 @@ def _boot_from_disk_afterwards(site: XcatSite) -> Iterator[None]:
     try:
         yield
     finally:
+        site.changes.settle("nodeset", site.options.capture_method)
         site.xcat.tidy_up("nodeset", site.node, "boot")
 
 
 def _watch(site: XcatSite, image: str, folder: Path) -> None:
     """Wait for the mark of the end; growth, or another state of the node, is progress."""
-    options = site.options
+    limits = site.options
     began = moved = told = clock.monotonic()
     last: object = None
     while True:
@@ -136,7 +147,7 @@ def _watch(site: XcatSite, image: str, folder: Path) -> None:
             last, moved = sight, now
         elif next_boot == "boot" and size:
             return  # the environment has let go of the node, and nothing grows any more
-        for since, limit in ((moved, options.capture_no_progress), (began, options.capture_limit)):
+        for since, limit in ((moved, limits.capture_no_progress), (began, limits.capture_limit)):
             if now - since > limit:
                 raise LoadTimeoutError(
                     f"{image} was not written within {limit:g} s: {size >> 20} MB are there,"
@@ -146,7 +157,7 @@ def _watch(site: XcatSite, image: str, folder: Path) -> None:
         if now - told > TELL_SECONDS:
             told = now
             site.tools.progress("info", f"{image}: {size >> 20} MB are written")
-        site.tools.cancellation.wait(options.capture_poll)
+        site.tools.cancellation.wait(limits.capture_poll)
 
 
 def _see(site: XcatSite) -> tuple[str, str]:

@@ -24,6 +24,8 @@ from vcld.provisioning.xcat.tries import Tries
 #: What xCAT says when no repetition can help.
 FINAL = ("Cannot find the OS image", "Unknown state", "Usage:", "Unknown option", "must be set")
 LONGEST_KIND = 150
+#: How long a worker that must stop waits for another's joint command to end.
+SETTLE_SECONDS = 20.0
 #: Commands that one worker runs for many nodes; ``COMMAND NODES ARGUMENT``.
 JOINT_COMMANDS = frozenset({"nodeset", "rsetboot", "rpower"})
 
@@ -98,12 +100,8 @@ class Changes:
             answers = self._xcat.ask_known(command, nodes, [argument])
             return {name: _pack(answers, name) for name in nodes}
 
-        kind = "-".join((command, quote(argument, safe="")))
-        if len(kind) > LONGEST_KIND:  # it becomes the name of a file
-            kind = f"{command}-{hashlib.sha256(argument.encode()).hexdigest()}"
-        shared = Shared(private_folder(self._folder), kind, ask, self._xcat.cancellation)
         try:
-            found = shared.get(node)
+            found = self._shared(command, argument, ask).get(node)
         except XcatUnavailableError as err:
             self._xcat.log.warning("a joint command failed", command=command, reason=str(err))
             found = None
@@ -112,6 +110,18 @@ class Changes:
             return self._xcat.patiently(ask_alone)  # type: ignore[no-any-return]
         return _unpack(found, node)
 
+    def settle(self, command: str, argument: str) -> None:
+        """Wait until no joint command runs that another worker may have begun for our node."""
+        self._shared(command, argument, lambda _: {}).settle(SETTLE_SECONDS)
+
+    def _shared(
+        self, command: str, argument: str, ask: Callable[[Sequence[str]], dict[str, dict[str, Any]]]
+    ) -> Shared:
+        kind = "-".join((command, quote(argument, safe="")))
+        if len(kind) > LONGEST_KIND:  # it becomes the name of a file
+            kind = f"{command}-{hashlib.sha256(argument.encode()).hexdigest()}"
+        return Shared(private_folder(self._folder), kind, ask, self._xcat.cancellation)
+
     def _refuse_final(self, command: str, node: str, problem: str, answers: Answers) -> None:
         """Raise what no repetition mends."""
         if node in answers.unknown:
@@ -119,8 +129,10 @@ class Changes:
                 f"xCAT does not know {node}: define it, or take it out of VCL",
                 blame=Blame.COMPUTER,
             )
-        if any(mark in problem for mark in FINAL):
-            raise ImageBrokenError(f"{command} refuses {node}: {problem}")
+        texts = (problem, *answers.general)
+        is_images = command == "nodeset" and any(map(parsing.is_images, texts))
+        if is_images or any(mark in problem for mark in FINAL):
+            raise ImageBrokenError(f"{command} refuses {node}: {'; '.join(dict.fromkeys(texts))}")
 
 
 def _pack(answers: Answers, node: str) -> dict[str, Any]:

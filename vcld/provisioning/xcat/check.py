@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vcld.errors import ProvisioningError
-from vcld.provisioning.xcat import plan
+from vcld.provisioning.xcat import parsing, plan
 from vcld.provisioning.xcat.load import SETBOOT_METHODS, check_definition
 from vcld.provisioning.xcat.site import NodeSite
 from vcld.store.blades import Blade
 
 MODULE = "provisioning_xcat"
+#: Beginnings of what a node does at its next start instead of using its disk as it is.
+REWRITES = ("install", "image", "sysclone", "runimage")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,7 +37,10 @@ def check_node(site: NodeSite, blade: Blade | None) -> NodeCheck:
     """Ask xCAT, the node's controller and VCL's own row."""
     found = NodeCheck(node=site.node)
     if blade is None:
-        found.problems.append(f"VCL has no computer {site.node}")
+        found.problems.append(
+            f"VCL has no computer {site.node!r}: a node is called like its computer's hostname"
+            " without the domain"
+        )
     elif blade.provisioning_module != MODULE:
         found.problems.append(
             f"VCL does not load {site.node} with xCAT, but with {blade.provisioning_module}"
@@ -50,6 +55,10 @@ def check_node(site: NodeSite, blade: Blade | None) -> NodeCheck:
                 f"the DHCP server does not know {site.node}: makedhcp {site.node}"
             )
         found.nodestat = site.facts.node_state(max_age=site.options.poll)
+        if found.nodestat.startswith(parsing.UNRESOLVED):
+            found.problems.append(
+                f"xCAT finds no address of {site.node}: makehosts {site.node}, makedns {site.node}"
+            )
         found.power = site.facts.power().value
     except ProvisioningError as err:
         found.problems.append(str(err))
@@ -57,12 +66,12 @@ def check_node(site: NodeSite, blade: Blade | None) -> NodeCheck:
 
 
 def site_warnings(site: NodeSite) -> list[str]:
-    """What xCAT's own settings mean for loads, a sentence each."""
+    """What VCL's variables and xCAT's own settings mean for loads, a sentence each."""
+    warnings = list(site.options.nonsense)
     try:
         table = site.xcat.site_table()
     except ProvisioningError as err:
-        return [str(err)]
-    warnings = []
+        return [*warnings, str(err)]
     if not table.get("master"):
         warnings.append("xCAT's site table has no master: chdef -t site master=ADDRESS")
     if table.get("nodestatus", "y").lower() in {"0", "n", "no"}:
@@ -89,9 +98,11 @@ def _definition_problems(node: str, definition: dict[str, str], blade: Blade | N
     known = ((blade.eth0macaddress if blade else None) or "").lower()
     if mac and known and known not in mac:
         problems.append(f"xCAT has MAC address {mac} for {node}, VCL has {known}")
-    installs = definition.get("currstate", "").startswith(("install", "image"))
+    installs = definition.get("currstate", "").startswith(REWRITES)
     if installs and not (blade and blade.is_busy):
-        problems.append(f"{node} would install itself at its next start: nodeset {node} boot")
+        problems.append(
+            f"{node} would install itself, or run a task, at its next start: nodeset {node} boot"
+        )
     return problems
 
 

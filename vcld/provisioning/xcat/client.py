@@ -62,7 +62,7 @@ class Xcat:
     def node_states(self, nodes: Sequence[str]) -> dict[str, str]:
         """``nodestat``: such as ``sshd``, ``noping`` or ``installing prep``. One try."""
         answers = self.ask_known("nodestat", nodes, [])
-        return {node: answers.last(node) or "" for node in nodes}
+        return {node: parsing.parse_node_state(answers, node) for node in nodes}
 
     def site_table(self) -> dict[str, str]:
         """``tabdump site`` by key. One try: it is for people who wait."""
@@ -124,9 +124,15 @@ class Xcat:
         *,
         limit_seconds: float | None = None,
     ) -> Answers:
-        return parsing.parse_answers(
-            self._run(command, arguments, limit_seconds=limit_seconds), nodes
-        )
+        output = self._run(command, arguments, limit_seconds=limit_seconds)
+        answers = parsing.parse_answers(output, nodes)
+        if output.code and not (answers.lines or answers.errors or answers.general):
+            # Not a word of xCAT's own: its client itself does not run.
+            said = output.lines[-1] if output.lines else "and said nothing"
+            raise XcatUnavailableError(
+                f"xCAT's {command} on {self._runner.where} ended with code {output.code}: {said}"
+            )
+        return answers
 
     def _run(
         self, command: str, arguments: Sequence[str], *, limit_seconds: float | None = None
@@ -141,10 +147,11 @@ class Xcat:
             raise XcatUnavailableError(f"xCAT does not answer: {err}") from err
         seconds = round(clock.monotonic() - began, 3)
         self.log.debug("xCAT command", command=output.command, code=output.code, seconds=seconds)
-        if parsing.is_away(output):
+        absence = parsing.find_absence(output)
+        if absence is not None:
             raise XcatUnavailableError(
                 "xCAT's daemon does not answer: see 'systemctl status xcatd' on"
-                f" {self._runner.where}"
+                f" {self._runner.where} ({absence})"
             )
         return output
 

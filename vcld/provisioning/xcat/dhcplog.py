@@ -7,6 +7,8 @@ them: a site without them loses nothing but an early "xcatstage1" in the load lo
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +22,9 @@ READ_LIMIT_BYTES = 4 << 20
 #: Where a machine's journal daemon listens.
 JOURNAL = Path("/run/systemd/journal")
 ASK_SECONDS = 20.0
+#: ``DHCPACK on 10.0.0.5 to MAC via eth1`` of ISC's server, ``DHCPACK(eth1) 10.0.0.5 MAC`` of
+#: dnsmasq, ``INFO [kea-dhcp4.leases/812] DHCP4_LEASE_ALLOC [hwtype=1 MAC], …`` of Kea.
+_KIND = re.compile(r"\bDHCP[A-Z0-9_]+")
 
 
 class DhcpLog(Protocol):
@@ -40,8 +45,8 @@ class NoLog:
 class FileLog:
     """A syslog file, rotated or not."""
 
-    def __init__(self, path: Path, mac: str) -> None:
-        self._path, self._mac = path, mac.lower()
+    def __init__(self, path: Path, macs: Sequence[str]) -> None:
+        self._path, self._macs = path, macs
         self._rest = b""
         facts = path.stat()
         self._inode, self._offset = facts.st_ino, facts.st_size
@@ -60,14 +65,14 @@ class FileLog:
         self._offset += len(data)
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
-        return kinds([line.decode(errors="replace") for line in lines], self._mac)
+        return kinds([line.decode(errors="replace") for line in lines], self._macs)
 
 
 class JournalLog:
     """The systemd journal of the machine on which xCAT's commands run (journalctl(1))."""
 
-    def __init__(self, runner: Runner, mac: str, cancellation: Cancellation) -> None:
-        self._runner, self._mac, self._cancellation = runner, mac.lower(), cancellation
+    def __init__(self, runner: Runner, macs: Sequence[str], cancellation: Cancellation) -> None:
+        self._runner, self._macs, self._cancellation = runner, macs, cancellation
         # Its end, whoever wrote there: the DHCP server may have said nothing yet.
         self._cursor = self._ask("-n", "0")[1]
 
@@ -80,7 +85,7 @@ class JournalLog:
         except ProvisioningError:
             return []
         self._cursor = cursor or self._cursor
-        return kinds(lines, self._mac)
+        return kinds(lines, self._macs)
 
     def _ask(self, *arguments: str) -> tuple[list[str], str]:
         """Messages, and the cursor of the last one, or else that which was given."""
@@ -93,29 +98,40 @@ class JournalLog:
         return lines, cursor
 
 
-def kinds(lines: list[str], mac: str) -> list[str]:
-    """Which DHCP messages a node took part in: ``DHCPACK on 10.0.0.5 to MAC via eth1``."""
+def kinds(lines: Sequence[str], macs: Sequence[str]) -> list[str]:
+    """Which DHCP messages a node took part in, by any of its addresses."""
     found = []
     for line in lines:
-        words = line.split()
-        if mac and mac in line.lower():
-            found += [word for word in words if word.startswith("DHCP") and word.isalpha()][:1]
+        text = line.lower()
+        if any(mac in text for mac in macs):
+            found += _KIND.findall(line)[:1]
     return found
+
+
+def addresses(mac: str) -> list[str]:
+    """The addresses of an attribute ``mac``, in lower case.
+
+    mac(5): ``ADDRESS!HOST|ADDRESS!HOST``, where ``!*NOIP*`` is one without a name.
+    """
+    return [text for part in mac.split("|") if (text := part.partition("!")[0].strip().lower())]
 
 
 def open_log(setting: str, mac: str, runner: Runner, cancellation: Cancellation) -> DhcpLog:
     """The site's choice: a file of this machine, ``journal`` or ``none``.
 
+    ``mac``: the node's attribute, of one address or several.
+
     Without one: a file that syslog daemons write, or the journal. Where xCAT's commands run on
     another machine its journal is read.
     """
+    macs = addresses(mac)
     places = (setting,) if setting else PLACES * runner.is_local
     try:
         path = next((p for p in map(Path, places) if p.is_file()), None)
         if path is not None:
-            return FileLog(path, mac)
+            return FileLog(path, macs)
         if setting == "journal" or (not setting and (not runner.is_local or JOURNAL.is_dir())):
-            return JournalLog(runner, mac, cancellation)
+            return JournalLog(runner, macs, cancellation)
     except (OSError, ProvisioningError):
         return NoLog()
     return NoLog()

@@ -71,7 +71,9 @@ class NodeFacts:
         """
         found = self._definitions.get(self._node, max_age=max_age, since=since)
         if found is None:
-            raise XcatUnavailableError(f"xCAT's answer leaves out {self._node}")
+            raise XcatUnavailableError(
+                f"xCAT's answer leaves out {self._node}: is that the name of a group, or a range?"
+            )
         if not found:
             raise NodeUndefinedError(
                 f"xCAT does not know {self._node}: define it, or take it out of VCL"

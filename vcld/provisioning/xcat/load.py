@@ -22,9 +22,10 @@ from vcld.provisioning.xcat.site import XcatSite
 from vcld.provisioning.xcat.watch import Phase, Sight, Watch, limits_for
 
 ATTEMPTS = 2
-#: Controllers (``mgt``) that rsetboot(1) is for, as xCAT's own ``rinstall`` has it. Others, a
-#: BladeCenter's among them, refuse it: their nodes start from the network by ``rbootseq``.
-SETBOOT_METHODS = frozenset({"ipmi", "openbmc"})
+#: Controllers (``mgt``) that rsetboot(1) is for, as xCAT's own ``rinstall`` has it, and Redfish
+#: (xCAT's pull request 5914). Others, a BladeCenter's among them, refuse it: their nodes start
+#: from the network by ``rbootseq``.
+SETBOOT_METHODS = frozenset({"ipmi", "openbmc", "redfish"})
 #: A cluster's parent must hear of us; the load log's row is also a sign of life.
 TELL_SECONDS = 300.0
 #: Row of the load log at the entry of each phase: the ``blade`` flow.
@@ -65,7 +66,7 @@ class Load:
         what = f"a place among the {limit} loads of {host}"
         with (
             site.leases.take(f"xcat-load:{host}", what, turn),
-            self._boot_from_disk_after_failure(),
+            boot_from_disk_after_failure(site, made.action),
         ):
             site.changes.set_next_boot(site.node, made.action)
             self._attempts(made, definition)
@@ -94,11 +95,12 @@ class Load:
             self._tell("xcatstage2", f"restarting {site.node} for the installation of {made.image}")
         if definition.get("mgt") in SETBOOT_METHODS:
             site.changes.boot_from_network(site.node)
-        began = clock.monotonic()
         if is_first:
             power.start(site)
         else:
             power.cycle(site)
+        # From now on: until the power cycle is done the node can show no sign of life.
+        began = clock.monotonic()
         limits = limits_for(
             site.reservation.image.reloadtime_minutes,
             boot_wait=site.options.boot_wait,
@@ -113,35 +115,30 @@ class Load:
             asked = clock.monotonic()
             sight = self._look(watch)
             now = clock.monotonic()
-            if sight is not None:
-                is_up = sight.currstate == "boot" and sight.status not in {"booted", "failed"}
-                answers = is_up and self._guest.is_responding()
-                phase = watch.look(sight, log.news(), now, answers=answers)
-                self._pass(phase, made, is_heard=watch.is_heard)
-                if phase is Phase.BOOTED:
-                    return
-                if now - self._told_at > TELL_SECONDS:
-                    self._tell("info", f"{site.node} is being loaded: {sight}")
+            answers = watch.is_guests_turn(sight) and self._guest.is_responding()
+            phase = watch.look(sight, log.news(), now, answers=answers)
+            self._pass(phase, made, is_heard=watch.is_heard)
+            if phase is Phase.BOOTED:
+                return
+            if now - self._told_at > TELL_SECONDS:
+                self._tell("info", f"{site.node} is being loaded: {sight}")
             left = site.options.poll - (clock.monotonic() - asked)
             site.tools.cancellation.wait(max(0.05, left))
 
-    def _look(self, watch: Watch) -> Sight | None:
-        """See the node; None when xCAT left it out. While xCAT is away, no time passes."""
-        asked = clock.monotonic()
-        away_until = asked + self._site.options.daemon_patience
+    def _look(self, watch: Watch) -> Sight:
+        """See the node. While xCAT is away, no time passes; while it is only slow, it does."""
+        began = clock.monotonic()
         while True:
+            asked = clock.monotonic()
             try:
                 sight = self._see(max_age=self._site.options.poll * 0.8)
             except XcatUnavailableError as err:
-                now = clock.monotonic()
-                if now > away_until:
+                if clock.monotonic() - began > self._site.options.daemon_patience:
                     raise
                 self._site.tools.log.warning("the load is not seen for now", reason=str(err))
                 self._site.tools.cancellation.wait(min(self._site.options.poll, 15.0))
                 continue
-            spent = clock.monotonic() - asked
-            if spent > self._site.options.poll:
-                watch.excuse(spent)
+            watch.excuse(asked - began)
             return sight
 
     def _see(self, *, max_age: float = 0.0, since: float | None = None) -> Sight:
@@ -174,18 +171,21 @@ class Load:
         self._told_at = clock.monotonic()
         self._site.tools.progress(name, text)
 
-    @contextlib.contextmanager
-    def _boot_from_disk_after_failure(self) -> Iterator[None]:
-        """A node whose load failed must not install itself at its next start.
 
-        One that is no longer ours is left alone: somebody else may be loading it.
-        """
-        try:
-            yield
-        except BaseException:
-            if self._site.leases.is_claimed():
-                self._site.xcat.tidy_up("nodeset", self._site.node, "boot")
-            raise
+@contextlib.contextmanager
+def boot_from_disk_after_failure(site: XcatSite, action: str) -> Iterator[None]:
+    """A node whose load failed must not install itself at its next start.
+
+    One that is no longer ours is left alone: somebody else may be loading it. ``action``: what
+    ``nodeset`` sets meanwhile.
+    """
+    try:
+        yield
+    except BaseException:
+        if site.leases.is_claimed():
+            site.changes.settle("nodeset", action)
+            site.xcat.tidy_up("nodeset", site.node, "boot")
+        raise
 
 
 def check_definition(node: str, definition: Mapping[str, str]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
+#: Values of ``capture_method``, besides ``runimage=TASK``.
+CAPTURE_METHODS = ("image", "sysclone", "diskless")
 #: Where xCAT is installed, unless the environment's XCATROOT says otherwise.
 DEFAULT_ROOT = "/opt/xcat"
 
@@ -49,24 +52,39 @@ class Options:
     #: Machines on which xCAT's commands run, by SSH, the first that answers; not set: this one.
     servicenode: str = ""
     root: str = field(default=DEFAULT_ROOT)
+    #: Variables that are set to what they cannot be, a sentence each.
+    nonsense: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, variables: Callable[[str], str | None], host: str) -> Options:
         """Read the variables as they hold for a management node."""
         found: dict[str, str | int | float] = {}
+        nonsense = []
         for item in fields(cls):
             text = _find(variables, item.name, host)
             default = item.default
             if isinstance(default, str):
                 found[item.name] = text or default
-                continue
-            value = _number(text)
-            if value > 0:
-                found[item.name] = int(value) if isinstance(default, int) else value
+            elif isinstance(default, int | float):
+                value = _number(text, least=1 if isinstance(default, int) else 0)
+                if value:
+                    found[item.name] = int(value) if isinstance(default, int) else value
+                elif text not in {"", "0"}:
+                    nonsense.append(f"variable xcat|{item.name}: {text!r} counts as not set")
+        problem = capture_problem(str(found["capture_method"]))
+        nonsense += [problem] if problem else []
         environ_root = os.environ.get("XCATROOT")
         if environ_root:
             found["root"] = environ_root
-        return cls(**found)  # type: ignore[arg-type]
+        return cls(**found, nonsense=tuple(nonsense))  # type: ignore[arg-type]
+
+
+def capture_problem(method: str) -> str | None:
+    """Why the variable ``capture_method`` cannot be what it is, or None."""
+    if method in CAPTURE_METHODS or method.startswith("runimage="):
+        return None
+    known = ", ".join(CAPTURE_METHODS)
+    return f"variable xcat|capture_method: {method!r} is none of {known} and runimage=TASK"
 
 
 def _find(variables: Callable[[str], str | None], name: str, host: str) -> str:
@@ -78,8 +96,10 @@ def _find(variables: Callable[[str], str | None], name: str, host: str) -> str:
     return ""
 
 
-def _number(text: str) -> float:
+def _number(text: str, *, least: int) -> float:
+    """The value, or 0 for what is no number, or no limit to anything."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return 0.0
+    return value if math.isfinite(value) and value >= least and value > 0 else 0.0

@@ -21,8 +21,13 @@ _NODE = r"(?P<node>[A-Za-z0-9][\w.-]*)"
 _NODE_ERROR = re.compile(
     rf"^{_NODE}: (?:\[[^\]]*\]: ?)?(?:Error|ERROR)\s*:\s*(?P<text>.*)$", re.ASCII
 )
-#: nodestat(1) shows columns, ``node1   sshd``, where the client prints ``node1: sshd``.
-_NODE_LINE = re.compile(rf"^{_NODE}(?:: ?|[ \t]{{2,}})(?P<text>.*)$", re.ASCII)
+#: nodestat(1) shows columns, ``node1   sshd``, where the client prints ``node1: sshd``; with
+#: XCATSHOWSVR in the environment ``node1: [SERVER]: sshd``.
+_NODE_LINE = re.compile(rf"^{_NODE}(?:: ?|[ \t]{{2,}})(?:\[[^\]]*\]: ?)?(?P<text>.*)$", re.ASCII)
+#: nodestat.pm, of a node whose address it does not find; ``noping`` follows.
+UNRESOLVED = "Please make sure"
+#: Says nothing of whether the command did its work.
+_WARNING = re.compile(r"^Warning\s*:", re.I)
 #: Of a service node that xcatd could not pass a command to; other nodes have their answers.
 #: xCAT's issues 3233 and 3235 show it as ``Error: Unable …``, pull request 6452 without that.
 _UNDISPATCHED = re.compile(
@@ -40,9 +45,24 @@ _AWAY = re.compile(
     r"Unable to open socket connection to xcatd|Connection failure:"
     r"|(?:ERROR/WARNING: )?communication with the xCAT server seems to have been ended prematurely"
 )
-#: Gateways of controllers answer so when the controller behind them does not.
+#: Gateways of controllers answer so when the controller behind them does not. OpenBMC, as in
+#: xCAT's issues 4403 and 4942: ``[500] Login to BMC failed: 500 Can't connect to 10.0.0.9:443 (No
+#: route to host).`` and ``BMC did not respond. Validate BMC configuration …``.
 _TIMEOUT = re.compile(
-    r"time[d -]*out|50[34] (?:service|gateway)|service unavailable|no response|unreachable", re.I
+    r"time[d -]*out|50[34] (?:service|gateway)|service unavailable|no response|unreachable"
+    r"|not respond|(?:can't|cannot|failed to|unable to) connect|no route to host"
+    r"|connection refused|not pingable",
+    re.I,
+)
+#: ``nodeset`` tells the new state and sets no DHCP server up (xCAT's issues 1461 and 4717): the
+#: nodes cannot start from the network, whatever their lines say. Nor can a node at fault.
+_NO_DHCP = re.compile(r"dhcpd?(?: server)? is not running", re.I)
+#: What xCAT's plugins for installations and stateless images miss of the osimage itself: issues
+#: 2846, 3783 and 4345, and their sources (anaconda.pm). Told of a node or of the whole.
+_IMAGE = re.compile(
+    r"\b(?:genimage|packimage|pkglist|pkgdir|templates?|osimage|os ?image|install image)\b"
+    r"|have been deprecated",
+    re.I,
 )
 _HTTP_ERROR = re.compile(r"^[45]\d\d \S")
 
@@ -72,21 +92,42 @@ class Answers:
         return next((text for text in self.general if not _unknown_names(text)), None)
 
     def is_left_out(self, node: str) -> bool:
-        """True when xCAT says why there is nothing about the node, and does not name it."""
-        if node in self.lines or node in self.errors:
+        """True when xCAT says why nothing was done for the node, and does not name it."""
+        if node in self.errors or self.own_error(node) is not None:
             return False
+        return bool(self.general) and (node not in self.lines or self.no_dhcp is not None)
+
+    def own_error(self, node: str) -> str | None:
+        """An error of the whole that names the node: ``The n1 can not be resolved``.
+
+        It counts although there is a line, as in xCAT's own ``rinstall`` (issue 964).
+        """
         own = re.compile(rf"(?<![\w.-]){re.escape(node)}(?![\w-])")
-        return bool(self.general) and not any(own.search(text) for text in self.general)
+        return next((text for text in self.general if own.search(text)), None)
+
+    @property
+    def no_dhcp(self) -> str | None:
+        """The error that the DHCP server does not run."""
+        return next((text for text in self.general if _NO_DHCP.search(text)), None)
 
 
-def is_away(output: Output) -> bool:
-    """True when xcatd did not take the command, or ended while it ran."""
-    return any(_AWAY.match(line) for line in output.lines)
+def find_absence(output: Output) -> str | None:
+    """What the client says when xcatd did not take the command, or ended while it ran.
+
+    The reason comes last: ``Connection failure: SSL connect attempt failed …``.
+    """
+    found = [line for line in output.lines if _AWAY.match(line)]
+    return found[-1] if found else None
 
 
 def is_timeout(text: str) -> bool:
     """True for an error that says the node's controller did not answer in time."""
     return _TIMEOUT.search(text) is not None
+
+
+def is_images(text: str) -> bool:
+    """True for an error of ``nodeset`` that says the osimage is not fit to be loaded."""
+    return _IMAGE.search(text) is not None
 
 
 def parse_answers(output: Output, nodes: Iterable[str]) -> Answers:
@@ -112,7 +153,7 @@ def parse_answers(output: Output, nodes: Iterable[str]) -> Answers:
             general.append(text)
             continue
         found = _NODE_LINE.match(line)
-        if found is not None and found["node"] in asked:
+        if found is not None and found["node"] in asked and not _WARNING.match(found["text"]):
             lines.setdefault(found["node"], []).append(found["text"].strip())
     return Answers(
         lines={node: tuple(texts) for node, texts in lines.items()},
@@ -158,11 +199,21 @@ def parse_action(answers: Answers, node: str) -> str | None:
     ``node1: Network``; nodeset(8) the new state, ``node1: install rhels8-x86_64-compute``.
     """
     text = answers.last(node)
-    if node in answers.errors:
-        return answers.errors[node]
+    problem = answers.errors.get(node) or answers.own_error(node) or answers.no_dhcp
+    if problem is not None:
+        return problem
     if text is None:
         return answers.general[0] if answers.general else "no line about it came"
     return text if _HTTP_ERROR.match(text) else None
+
+
+def parse_node_state(answers: Answers, node: str) -> str:
+    """What ``nodestat`` says; empty when that is nothing.
+
+    nodestat(1): ``sshd``, ``noping``, ``installing prep`` and the like.
+    """
+    lines = answers.lines.get(node, ("",))
+    return next((line for line in lines if line.startswith(UNRESOLVED)), lines[-1])
 
 
 def parse_change(answers: Answers, name: str) -> str | None:

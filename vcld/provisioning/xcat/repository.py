@@ -65,7 +65,7 @@ class Repository:
     def partial_mark(self, name: str, folder: Path) -> Path:
         """A file that is there while the image is written."""
         check_name(name)
-        return folder / f".{name}.{PARTIAL}"
+        return folder / partial_name(name)
 
     def size_mib(self, name: str) -> int:
         """Space on the disk, as ``du -c``, rounded up.
@@ -124,6 +124,11 @@ class Repository:
         names = [path.name for path in self.install.glob(f"{found[1]}*")]
         versions = [(int(m[1] or -1), name) for name in names if (m := pattern.fullmatch(name))]
         return [name for _, name in sorted(versions, reverse=True)]
+
+
+def partial_name(name: str) -> str:
+    """The name of the file that is there while an image is written, on any management node."""
+    return f".{name}.{PARTIAL}"
 
 
 def check_name(name: str) -> None:

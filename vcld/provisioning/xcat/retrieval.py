@@ -26,7 +26,7 @@ from vcld.errors import (
     RemoteError,
 )
 from vcld.provisioning.leasing import Turn
-from vcld.provisioning.xcat.repository import check_name
+from vcld.provisioning.xcat.repository import check_name, partial_name
 from vcld.provisioning.xcat.runner import LocalRunner, Output
 from vcld.provisioning.xcat.site import XcatSite
 from vcld.store.partners import Partner, find_partners
@@ -109,16 +109,25 @@ class Retrieval:
             for name in ("image", "images")
             for arch in self._site.repository.architectures
         ]
-        names = ["(", "-name", f"{self._image}.*", "-o", "-name", f"{self._image}-*", ")"]
-        command = ["find", *folders, "-maxdepth", "1", "-type", "f", *names]
+        mark = partial_name(self._image)
+        patterns = (f"{self._image}.*", f"{self._image}-*", mark)
+        names = [word for each in patterns for word in ("-o", "-name", each)][1:]
+        command = ["find", *folders, "-maxdepth", "1", "-type", "f"]
         # A folder that is not there is no error: the exit code says only that.
-        output = self._ssh(partner, [*command, "-printf", r"%s %p\n"], ASK_SECONDS, {0, 1})
+        output = self._ssh(
+            partner, [*command, "(", *names, ")", "-printf", r"%s %p\n"], ASK_SECONDS, {0, 1}
+        )
         by_folder: dict[str, dict[str, int]] = {}
+        incomplete = set()
         for line in output.out.splitlines():
             size, _, path = line.partition(" ")
-            if size.isdecimal() and path.startswith("/"):
-                by_folder.setdefault(str(PurePosixPath(path).parent), {})[path] = int(size)
-        return max(by_folder.values(), key=lambda s: (sum(s.values()), len(s)), default={})
+            folder, _, name = path.rpartition("/")
+            if name == mark:
+                incomplete.add(folder)
+            elif size.isdecimal() and path.startswith("/"):
+                by_folder.setdefault(folder, {})[path] = int(size)
+        whole = [sizes for folder, sizes in by_folder.items() if folder not in incomplete]
+        return max(whole, key=lambda s: (sum(s.values()), len(s)), default={})
 
     def _receive(self, offer: Offer) -> None:
         folder = self._site.repository.folder

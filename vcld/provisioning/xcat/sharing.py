@@ -93,6 +93,18 @@ class Shared:
                 note.unlink(missing_ok=True)
         raise AssertionError("pauses never end")
 
+    def settle(self, limit_seconds: float) -> None:
+        """Wait until nobody asks: nothing is done any more for a note that is gone.
+
+        Also for a worker that must stop; so not for long.
+        """
+        deadline = clock.monotonic() + limit_seconds
+        for pause in pauses(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS):
+            with self._lease() as is_free:
+                if is_free or clock.monotonic() > deadline:
+                    return
+            Cancellation().wait(pause)
+
     def known(self) -> list[str]:
         """Names of nodes that there is an answer for, however old; those asked for last first."""
         nodes = self._read()["nodes"]

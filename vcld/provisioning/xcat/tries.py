@@ -17,6 +17,8 @@ from vcld.provisioning.xcat.failures import (
 
 #: How many other controllers are asked before one is blamed, and how many say enough.
 WITNESSES, FEWEST_WITNESSES = 4, 2
+#: What a node's controller does itself.
+CONTROLLERS_COMMANDS = ("rpower", "rsetboot")
 
 
 class Tries:
@@ -36,8 +38,8 @@ class Tries:
 
         Raises:
             BmcUnreachableError: the controller did not answer ``timeout_error_limit`` times.
-            XcatUnavailableError: nor did those of other nodes; or the node was left out
-                ``rpower_error_limit`` times.
+            XcatUnavailableError: nor did those of other nodes, or they refused like this one; or
+                the node was left out ``rpower_error_limit`` times.
             XcatRefusedError: another error came ``rpower_error_limit`` times.
         """
         options = self._xcat.options
@@ -53,14 +55,32 @@ class Tries:
             self._judge_silence(f"{command} timed out {self._timeouts} times")
         if self._errors >= options.rpower_error_limit:
             msg = f"{command} of {self._node} failed {self._errors} times: {problem}"
-            raise XcatUnavailableError(msg) if is_left_out else XcatRefusedError(msg)
+            if is_left_out:
+                raise XcatUnavailableError(msg)
+            if command.startswith(CONTROLLERS_COMMANDS):
+                self._spare_all(msg)
+            raise XcatRefusedError(msg)
         # At random, so that a cluster's blades do not come upon the chassis all together.
         longest = options.retry_pause * (self._errors + self._timeouts)
         self._xcat.cancellation.wait(random.uniform(longest / 4, longest))
 
+    def _spare_all(self, problem: str) -> None:
+        """Blame nobody where no controller obeys: their password may have been changed."""
+        others = self._witnesses()
+        if len(others) < FEWEST_WITNESSES:
+            return
+        states = self._xcat.power_states(others).values()
+        if not any(isinstance(state, PowerState) for state in states):
+            raise XcatUnavailableError(
+                f"{problem}; nor do the controllers of {', '.join(others)} obey", blame=Blame.NOBODY
+            )
+
+    def _witnesses(self) -> list[str]:
+        return [name for name in self._neighbours() if name != self._node][:WITNESSES]
+
     def _judge_silence(self, what: str) -> None:
         """Raise whose fault it is; one that answers by now gets one more try."""
-        others = [name for name in self._neighbours() if name != self._node][:WITNESSES]
+        others = self._witnesses()
         if len(others) < FEWEST_WITNESSES or self._is_spared:
             raise self._unreachable(what)
         states = self._xcat.power_states([self._node, *others])

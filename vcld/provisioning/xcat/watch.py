@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 
 from vcld.provisioning.xcat.failures import (
@@ -13,6 +14,9 @@ from vcld.provisioning.xcat.failures import (
 
 #: ``nodelist.status`` of a node that has begun to start into its image (nodelist(5)).
 MOVING = frozenset({"installing", "netbooting", "booting", "postbooting", "configuring"})
+#: What nodestat(1) says of a node that writes its disk: the installer's own word, or, of one
+#: that answers a ping and nothing else, what ``nodeset`` set; with fping after ``ping``.
+WRITING = re.compile(r"(?:ping )?(?:install|partimage|sysclone)")
 MINUTE = 60
 
 
@@ -90,6 +94,11 @@ class Watch:
         self._check_limits(sight, now)
         return self.phase
 
+    def is_guests_turn(self, sight: Sight) -> bool:
+        """True when the installer is at its end and xCAT was not told how it ended."""
+        is_told = self._is_news(sight) and sight.status in {"booted", "failed"}
+        return sight.currstate == "boot" and not is_told
+
     def excuse(self, seconds: float) -> None:
         """Time in which nothing could be seen does not count."""
         self.began += seconds
@@ -107,7 +116,7 @@ class Watch:
         if sight.currstate == "boot":
             # The installer is at its end. Where the node does not report, its guest must answer.
             return Phase.BOOTED if answers else Phase.BOOTING
-        if status in MOVING or sight.nodestat.startswith(("install", "partimage")):
+        if status in MOVING or WRITING.match(sight.nodestat):
             return Phase.INSTALLING
         return Phase.DHCP if dhcp else Phase.POWERED
 
