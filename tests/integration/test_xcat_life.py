@@ -167,21 +167,29 @@ def test_a_failed_capture_leaves_the_blade_in_maintenance_and_no_partial_image(
     assert imaging.node().disk == "simulator-first-v1"
 
 
-@pytest.mark.parametrize("cause", ["method", "folder"])
+CAUSES = {
+    "method": "'copy' is none of image",
+    "folder": "images cannot be written to",
+    "present xCAT": "Unknown state image requested",
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
 def test_a_capture_that_cannot_be_done_does_not_shut_the_blade_down(
     imaging: Blades, cause: str
 ) -> None:
     site = imaging.site
     if cause == "method":
         imaging.set(capture_method="copy")
-    else:
+    elif cause == "folder":
         site.execute("UPDATE managementnode SET installpath = '/proc/nothing'")
+    else:
+        imaging.xcat.has_old_forms = False
     daemon = imaging.start()
     request = site.ask("image", 1, laststate="inuse", revision=99)
     eventually(lambda: site.pair(request).startswith("maintenance"), daemon.describe)
     (end,) = daemon.events("work ended", request_id=request)
-    text = "'copy' is none of image" if cause == "method" else "images cannot be written to"
-    assert text in end["reason"]
+    assert CAUSES[cause] in end["reason"]
     assert (imaging.node().power, imaging.node().phase) == ("on", "booted")
 
 

@@ -7,19 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from tests.daemon import Daemons, eventually
 from tests.galera import Galera
 from tests.mariadb import ServerMissingError
 from tests.samples import make_reservation
 from tests.seeded import SeededDatabase
 from tests.site import Site
-from tests.xcat_blades import blades_for
 from vcld.config import Settings
 from vcld.errors import BackendUnavailableError, WorkerStopped
 from vcld.guest.interface import Tools
@@ -214,23 +211,3 @@ def test_never_more_than_the_limit_at_once_on_a_cluster_whose_members_lock_apart
     most, served = hold_in_turn(members, workers=6, limit=1)
     assert served == list(range(1, 7))
     assert most == 1
-
-
-def test_a_table_that_an_earlier_version_left_is_no_harm(
-    site: Site, daemons: Daemons, tmp_path: Path
-) -> None:
-    site.execute(
-        "CREATE TABLE vcld_slot (ticket int unsigned AUTO_INCREMENT PRIMARY KEY, name varchar(128),"
-        " reservationid int, token int unsigned, granted tinyint)"
-    )
-    try:
-        site.execute("INSERT INTO vcld_slot VALUES (1, 'xcat-load|node1.example.org', 1, 7, 1)")
-        with blades_for(site, daemons, tmp_path / "xcat") as blades:
-            blades.set(throttle=1)
-            daemon = blades.start()
-            request = site.ask("reload", 1)
-            eventually(lambda: site.pair(request) == "gone", daemon.describe)
-            assert site.computer(1) == "available", daemon.describe()
-            assert daemon.command("db", "check").returncode == 0
-    finally:
-        site.execute("DROP TABLE vcld_slot")

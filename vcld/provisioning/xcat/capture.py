@@ -51,23 +51,22 @@ def capture(site: XcatSite, guest: Guest, image: str) -> None:
     if problem is not None:
         raise FatalProvisioningError(problem, blame=Blame.MANAGEMENT_NODE)
     # From here on nobody takes what is in the folder for an image. The system is not shut down
-    # for one that cannot be written.
-    with _written(site, image) as folder:
+    # for one that cannot be written, nor for a next boot that xCAT refuses.
+    with _written(site, image) as folder, _boot_from_disk_afterwards(site):
+        _set_next_boot(site, image, definition)
         guest.pre_capture(EndState.OFF)
         _await_off(site)
-        _write(site, image, folder, definition)
-
-
-def _write(site: XcatSite, image: str, folder: Path, definition: Mapping[str, str]) -> None:
-    """Let the node's network boot environment write the image of its disk."""
-    with _boot_from_disk_afterwards(site):
-        arch = site.reservation.image.architecture or "x86_64"
-        site.changes.change_node(site.node, {"os": "image", "arch": arch, "profile": image})
-        plan.set_group(site, plan.CAPTURE_GROUP, definition)
-        site.changes.set_next_boot(site.node, site.options.capture_method)
         site.tools.progress("info", f"starting {site.node} to write {image}")
         power.switch(site, PowerAction.ON)
         _watch(site, image, folder)
+
+
+def _set_next_boot(site: XcatSite, image: str, definition: Mapping[str, str]) -> None:
+    """Let the node's network boot environment write the image of its disk at the next start."""
+    arch = site.reservation.image.architecture or "x86_64"
+    site.changes.change_node(site.node, {"os": "image", "arch": arch, "profile": image})
+    plan.set_group(site, plan.CAPTURE_GROUP, definition)
+    site.changes.set_next_boot(site.node, site.options.capture_method)
 
 
 def _await_off(site: XcatSite) -> None:
