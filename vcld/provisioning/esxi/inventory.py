@@ -13,6 +13,8 @@ from vcld.provisioning.esxi.client import hop
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 
 CONNECTED = "connected"
+#: Of VMs whose host is away, a vCenter still says what they are.
+READABLE = frozenset({CONNECTED, "disconnected"})
 DVS = vim.dvs.DistributedVirtualPortgroup
 
 
@@ -56,6 +58,11 @@ class Machine:
     @property
     def is_valid(self) -> bool:
         return self.connection == CONNECTED
+
+    @property
+    def is_readable(self) -> bool:
+        """True when the server knows its configuration."""
+        return self.connection in READABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

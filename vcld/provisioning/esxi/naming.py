@@ -15,6 +15,8 @@ from vcld.snapshot import Computer, Reservation, VMProfile
 LONGEST_NAME = 80
 _IMAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*")
 _FOLDER = re.compile(r"(?P<computer>[\w.-]+?)_(?P<image>\d+)-v(?P<revision>\d+)(_|$)")
+#: Names of images end so, and with them those of VMs.
+_REVISION = re.compile(r"-v\d+\b")
 #: Folders of copies that are not finished: the master's name, this, and a random token.
 PARTIAL = ".vcld-"
 #: VMs that are never started: on a vCenter, linked clones have them as their parents.
@@ -72,6 +74,12 @@ def reference_of(imagename: str) -> str:
 def source_name(imagename: str) -> str:
     """Name of the VM that clones of an image are made from."""
     return f"{SOURCE}{imagename}"[:LONGEST_NAME]
+
+
+def may_be_vm(name: str, path: DatastorePath | None) -> bool:
+    """True when a VM of this name, or in the folder of this file, may have been made for VCL."""
+    folder = path.parent.name if path is not None else ""
+    return _FOLDER.match(folder) is not None or _REVISION.search(name) is not None
 
 
 def is_folder_of(computer: Computer, name: str) -> bool:

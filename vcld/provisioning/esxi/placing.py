@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from vcld.provisioning.esxi.inventory import (
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 from vcld.snapshot import VMHost
 
+_VOLUME = re.compile(r"(?:ds://)?/vmfs/volumes/([^/]+)/*")
 #: Folders that the interface of vSphere does not show.
 HIDDEN = frozenset({"host", "vm", "Resources"})
 Found = Mapping[Any, Properties]
@@ -95,7 +97,7 @@ def _datastore(ref: Any, facts: Properties) -> Datastore:
     return Datastore(
         ref=ref,
         name=facts["name"],
-        url=facts.get("summary.url", ""),
+        url=common_url(facts.get("summary.url", "")),
         capacity_bytes=facts.get("summary.capacity", 0),
         free_bytes=facts.get("summary.freeSpace", 0),
         accessible=facts.get("summary.accessible", True),
@@ -104,11 +106,22 @@ def _datastore(ref: Any, facts: Properties) -> Datastore:
     )
 
 
+def common_url(url: str) -> str:
+    """A datastore's URL as all servers write it.
+
+    Some leave the scheme out: ``/vmfs/volumes/ID`` and ``ds:///vmfs/volumes/ID/`` are one.
+    """
+    found = _VOLUME.fullmatch(url)
+    return f"ds:///vmfs/volumes/{found[1]}/" if found else url
+
+
 def is_shared(facts: Properties) -> bool:
-    """False when no other host can see the datastore; a stand-alone host cannot always tell."""
-    several = facts.get("summary.multipleHostAccess")
-    if several is not None:
-        return bool(several)
+    """False when no other host can see the datastore; no server can always tell.
+
+    A vCenter knows of its own hosts only: one that is not below it may see a network's datastore.
+    """
+    if facts.get("summary.multipleHostAccess"):
+        return True
     info = facts.get("info")
     if isinstance(info, vim.host.LocalDatastoreInfo):
         return False
