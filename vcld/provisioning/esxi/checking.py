@@ -23,7 +23,7 @@ from vcld.provisioning.esxi.inventory import Inventory
 from vcld.provisioning.esxi.paths import parse
 from vcld.provisioning.esxi.placing import read_inventory
 from vcld.provisioning.esxi.session import Session
-from vcld.provisioning.esxi.space import GIB, SPARE_BYTES
+from vcld.provisioning.esxi.space import GIB, SPARE_BYTES, free_bytes
 from vcld.snapshot import VMHost
 from vcld.store import leases, secrets
 
@@ -139,7 +139,7 @@ def _datastores(
             found.append(Finding(what=what, ok=False, text=f"{text}: {err}"))
             continue
         promised: int = tools.run(leases.promised, f"space:{store.url}")
-        free = store.free_bytes - promised - SPARE_BYTES
+        free = free_bytes(client, store) - promised - SPARE_BYTES
         facts = f"{path}: {free / GIB:.1f} GiB for new loads, {promised / GIB:.1f} GiB promised"
         if entries is None:
             facts += "; the folder is not there yet"

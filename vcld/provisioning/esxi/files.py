@@ -213,7 +213,7 @@ class Files:
         session = self._client.session
         endpoint = session.endpoint
         query = urllib.parse.urlencode(
-            {"dcPath": self._inventory.datacenter_name, "dsName": path.datastore}
+            {"dcPath": self._inventory.datacenter_path, "dsName": path.datastore}
         )
         target = f"/folder/{urllib.parse.quote(path.path)}?{query}"
         headers = {"Cookie": session.cookie, "Content-Type": "application/octet-stream"}

@@ -70,7 +70,8 @@ class Inventory:
     """One datacenter, and in it what a VM host of VCL stands for."""
 
     datacenter: Any
-    datacenter_name: str
+    #: From the root, as uploads and downloads name it.
+    datacenter_path: str
     folder: Any
     pool: Any
     #: The host that a VM must be placed on; None where a cluster decides.

@@ -33,6 +33,7 @@ from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.host import Host
 from vcld.provisioning.esxi.images import MIB, StoredImage
 from vcld.provisioning.esxi.inventory import Datastore, Machine, Network
+from vcld.provisioning.esxi.machines import POWERED_OFF
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 
 #: Loads at one time per VM host, where the site sets no limit.
@@ -176,7 +177,13 @@ class Loader:
     def _check_macs(self) -> None:
         own = {vm.ref for vm in self._host.machines.own()}
         for vm in self._host.machines.with_our_macs():
-            if vm.ref not in own and self._host.machines.power_state(vm):
+            state = "" if vm.ref in own else self._host.machines.power_state(vm)
+            if state == POWERED_OFF:
+                # Such as the VM that a base image was captured from: no harm while it is off.
+                self._host.tools.log.warning(
+                    "another VM has the computer's MAC address: it must not be started", vm=vm.name
+                )
+            elif state:
                 raise ProvisioningError(
                     f"VM {vm.name!r} has the MAC address of {self._name}: remove that VM, or"
                     " change the address of one of them",

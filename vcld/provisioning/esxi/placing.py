@@ -73,7 +73,7 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
     folder = _folder(found, vmhost.profile.folderpath, center, vmhost.hostname)
     return Inventory(
         datacenter=center,
-        datacenter_name=found[center]["name"],
+        datacenter_path="/".join(_names(found, center)),
         folder=folder,
         pool=place.pool,
         host=alive[0] if len(place.hosts) == 1 else None,

@@ -30,7 +30,9 @@ from vcld.waiting import Cancellation, pauses
 #: The API of ESXi 6.5, which every later version speaks too.
 API_VERSION = "vim.version.version11"
 LOGOUT_SECONDS = 3.0
-READING = ("Retrieve", "Fetch", "Query", "Find", "Search", "WaitForUpdates", "Create", "Destroy")
+READING = (
+    "Retrieve", "Fetch", "Query", "Find", "Search", "WaitForUpdates", "Create", "Destroy", "Refresh"
+)  # fmt: skip
 #: Calls that begin like one that reads, but change something.
 CHANGING = frozenset({"CreateVM_Task", "Destroy_Task", "CreateSnapshot_Task"})
 LOST = (OSError, http.client.HTTPException, ExpatError)
@@ -153,7 +155,14 @@ class Session:
                 " profile",
                 blame=Blame.VMHOST,
             ) from err
-        except (vim.fault.NoPermission, vmodl.MethodFault) as err:
+        except vim.fault.NoPermission as err:
+            # A vCenter says so of users that it knows and that have no role anywhere.
+            raise AuthenticationError(
+                f"{endpoint.name} knows the user {endpoint.username} of its profile, but lets it"
+                " do nothing: give it a role there",
+                blame=Blame.VMHOST,
+            ) from err
+        except vmodl.MethodFault as err:
             raise BackendUnavailableError(
                 f"{endpoint.name} lets nobody log in now: {type(err).__name__}"
             ) from err
