@@ -141,13 +141,17 @@ PATHS: dict[type, Sequence[str]] = {
     vim.Folder: ("name", "parent"),
     vim.Datacenter: ("name", "parent", "vmFolder"),
     vim.ComputeResource: ("name", "parent", "resourcePool", "host"),
+    vim.ClusterComputeResource: ("name", "parent", "resourcePool", "host", "configurationEx"),
     vim.ResourcePool: ("name", "parent"),
     vim.HostSystem: (
         "name",
         "datastore",
         "network",
         "runtime.connectionState",
+        "runtime.inMaintenanceMode",
         "summary.hardware.numCpuCores",
+        "summary.hardware.memorySize",
+        "summary.quickStats.overallMemoryUsage",
     ),
     vim.Datastore: (
         "name",

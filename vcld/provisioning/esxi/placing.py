@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from vcld.provisioning.esxi.inventory import (
     Network,
 )
 from vcld.provisioning.esxi.paths import DatastorePath, parse
-from vcld.snapshot import VMHost
+from vcld.snapshot import VMHost, VMProfile
 
+MIB = 1 << 20
 _VOLUME = re.compile(r"(?:ds://)?/vmfs/volumes/([^/]+)/*")
 #: Folders that the interface of vSphere does not show.
 HIDDEN = frozenset({"host", "vm", "Resources"})
@@ -35,8 +37,10 @@ class Place:
     """Where a profile leads to."""
 
     pool: Any
+    #: The cluster, or what a stand-alone host is below.
+    compute: Any
     center: Any
-    #: Hosts of the cluster, or the one host, and those of them that are connected.
+    #: Hosts of the cluster, or the one host, and those of them that may be given work.
     hosts: tuple[Any, ...]
     alive: tuple[Any, ...]
 
@@ -45,17 +49,22 @@ def find_place(found: Found, vmhost: VMHost) -> Place:
     """Find a profile's place among the properties of everything below the root.
 
     Raises:
-        BackendUnavailableError: no host is connected.
+        BackendUnavailableError: no host is connected, or all are in maintenance mode.
         FatalProvisioningError: the profile's resourcepath leads nowhere.
     """
     pool = _pool(found, vmhost.profile.resourcepath, vmhost.hostname)
     compute = _ancestor(found, pool, vim.ComputeResource)
     hosts = tuple(host for host in found[compute].get("host", ()) if host in found)
-    alive = tuple(host for host in hosts if found[host].get("runtime.connectionState") == CONNECTED)
+    linked = [host for host in hosts if found[host].get("runtime.connectionState") == CONNECTED]
+    alive = tuple(host for host in linked if not found[host].get("runtime.inMaintenanceMode"))
     if not alive:
-        raise BackendUnavailableError(f"{vmhost.hostname} is not connected to its hosts")
+        raise BackendUnavailableError(
+            f"{vmhost.hostname} is in maintenance mode: end it there"
+            if linked
+            else f"{vmhost.hostname} is not connected to its hosts"
+        )
     center = _ancestor(found, pool, vim.Datacenter)
-    return Place(pool=pool, center=center, hosts=hosts, alive=alive)
+    return Place(pool=pool, compute=compute, center=center, hosts=hosts, alive=alive)
 
 
 def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
@@ -76,7 +85,7 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
         datacenter_path="/".join(_names(found, center)),
         folder=folder,
         pool=place.pool,
-        host=alive[0] if len(place.hosts) == 1 else None,
+        host=choose_host(found, place, vmhost.profile),
         cores=max(found[host].get("summary.hardware.numCpuCores", 0) for host in alive),
         datastores={
             store.name: store
@@ -91,6 +100,43 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
             if isinstance(ref, vim.VirtualMachine)
         ),
     )
+
+
+def choose_host(found: Found, place: Place, profile: VMProfile) -> Any:
+    """The host for a new VM; None where the cluster chooses: only one with DRS may be asked to.
+
+    Where it cannot, one of those that see the profile's datastores, the likelier the more memory
+    it has free: loads that choose at the same moment must not all take the same.
+    """
+    if len(place.hosts) == 1:
+        return place.alive[0]
+    drs = getattr(found[place.compute].get("configurationEx"), "drsConfig", None)
+    if drs is not None and drs.enabled:
+        return None
+    names = _wanted_stores(profile)
+    seeing = [host for host in place.alive if names <= _store_names(found, host)] or place.alive
+    weights = [1 + max(0, _free_memory_mib(found[host])) for host in seeing]
+    (chosen,) = random.choices(seeing, weights)
+    return chosen
+
+
+def _wanted_stores(profile: VMProfile) -> set[str]:
+    try:
+        return {parse(text).datastore for text in (profile.datastorepath, profile.vmpath) if text}
+    except ValueError:
+        return set()  # every load says so
+
+
+def _store_names(found: Found, host: Any) -> set[str]:
+    stores = [found[ref] for ref in found[host].get("datastore", ()) if ref in found]
+    ids = {str(store.get("summary.url", "")).rstrip("/").rpartition("/")[2] for store in stores}
+    return ids | {store["name"] for store in stores}
+
+
+def _free_memory_mib(host: Properties) -> int:
+    total: int = host.get("summary.hardware.memorySize", 0)
+    used: int = host.get("summary.quickStats.overallMemoryUsage", 0)
+    return total // MIB - used
 
 
 def _datastore(ref: Any, facts: Properties) -> Datastore:
