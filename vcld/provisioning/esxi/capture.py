@@ -63,6 +63,9 @@ class Capture:
             raise FatalProvisioningError(
                 f"image {self._image} exists already; nothing was captured", blame=Blame.IMAGE
             )
+        for place in (self._host.masters, self._host.repository):
+            if place is not None:
+                place.refuse_incomplete(self._image)
 
     def _only_disk(self, machine: Machine) -> Disk:
         disks = self._host.machines.disks(machine)

@@ -31,7 +31,7 @@ from vcld.provisioning.esxi import (
 )
 from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.host import Host
-from vcld.provisioning.esxi.images import MIB, StoredImage
+from vcld.provisioning.esxi.images import ADAPTERS, MIB, StoredImage
 from vcld.provisioning.esxi.inventory import Datastore, Machine, Network
 from vcld.provisioning.esxi.machines import POWERED_OFF
 from vcld.provisioning.esxi.paths import DatastorePath, parse
@@ -213,7 +213,9 @@ class Loader:
         host, folder = self._host, self._host.vm_folder
         tell = masters.copy_teller(host, f"copying {self._image} for {self._name}")
         with masters.copy_turn(host, host.datastore_of(folder)):
-            host.files.copy_disk(master.disk, folder / f"{folder.name}.vmdk", tell)
+            adapter = ADAPTERS.get(master.hardware.controller, "lsiLogic")
+            target = folder / f"{folder.name}.vmdk"
+            host.files.copy_disk(master.disk, target, tell, adapter=adapter)
 
     def _cards(self, master: StoredImage, nets: Networks) -> list[Any]:
         client = self._host.client

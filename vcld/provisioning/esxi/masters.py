@@ -45,6 +45,7 @@ def ensure(host: Host, imagename: str) -> StoredImage:
 
 
 def _copy(host: Host, imagename: str) -> StoredImage:
+    host.masters.refuse_incomplete(imagename)
     store = host.datastore_of(host.masters.base)
     source = host.find_stored(imagename)
     if source is None:

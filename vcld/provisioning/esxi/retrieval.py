@@ -7,14 +7,13 @@ each file compared by its SHA-256 sum with the partner's, renamed when all are t
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from vcld.errors import Blame, FatalProvisioningError, ImageNotFoundError, ProvisioningError
-from vcld.provisioning.esxi import marker, masters, naming
+from vcld.provisioning.esxi import descriptor, marker, masters, naming
 from vcld.provisioning.esxi.files import FileFacts
 from vcld.provisioning.esxi.host import Host, lease_name
 from vcld.provisioning.esxi.images import Draft, ImageFolder
@@ -25,10 +24,6 @@ from vcld.store import vmhosts
 from vcld.store.partners import Partner, find_partners
 
 MIB = 1 << 20
-SECTOR_BYTES = 512
-_EXTENT = re.compile(r'^(?:RW|RDONLY)\s+(\d+)\s+(\w+)\s+"([^"]+)"', re.MULTILINE)
-#: Kinds of extents whose files are as large as what they hold.
-FLAT = frozenset({"FLAT", "VMFS"})
 Deliver = Callable[[str, Stream], None]
 
 
@@ -183,13 +178,13 @@ def check_whole(image: str, offer: Offer, library: Library) -> None:
     if MARKER in offer.sizes:
         found = marker.from_text(library.read_text(f"{offer.folder}/{MARKER}"), where)
         found.check(where, {n: FileFacts(size_bytes=size) for n, size in offer.sizes.items()})
-    descriptor = library.read_text(f"{offer.folder}/{image}.vmdk")
-    for sectors, kind, name in _EXTENT.findall(descriptor):
-        size = offer.sizes.get(name)
-        if size is None or (kind in FLAT and size < int(sectors) * SECTOR_BYTES):
+    text = library.read_text(f"{offer.folder}/{image}.vmdk")
+    for extent in descriptor.extents_of(text):
+        size = offer.sizes.get(extent.name)
+        if size is None or size < (extent.file_bytes or 0):
             state = "missing" if size is None else f"only {size} bytes long"
             raise FatalProvisioningError(
-                f"image {image} is not whole there: {name} is {state}", blame=Blame.IMAGE
+                f"image {image} is not whole there: {extent.name} is {state}", blame=Blame.IMAGE
             )
 
 

@@ -69,6 +69,8 @@ class Session:
         self.waits = Waits(cancellation)
         #: Counts logins: filters and views end with the session that made them.
         self.logins = 0
+        #: When the server was last called, by ``clock.monotonic``.
+        self.called_at = 0.0
         self._log = log
         self._patience_seconds = patience_seconds
         self._stub: _Stub | None = None
@@ -121,6 +123,7 @@ class Session:
         again = 1
         for pause in pauses(0.2, 5.0, 2.0):
             try:
+                self.called_at = clock.monotonic()
                 return call(mo, info, args)
             except vim.fault.NotAuthenticated:
                 if self._content is None or not again:

@@ -142,6 +142,8 @@ def clone_config(
     """What a clone has that its source has not; disk and controller come from there."""
     config = _config(reservation, inventory, master, {**_ownership(reservation), SOURCE_KEY: ""})
     config.name = naming.vm_name(reservation)
+    # These are set once, when a VM is created: they come from the source.
+    config.version = config.firmware = None
     config.deviceChange = cards
     return config
 
