@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pyVmomi import vmodl
 
 from vcld.errors import VcldError
 from vcld.guest.interface import Tools
-from vcld.provisioning.esxi import disks, naming
+from vcld.provisioning.esxi import disks, naming, rights
 from vcld.provisioning.esxi.client import Client
 from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.endpoint import make_endpoint
@@ -26,27 +22,6 @@ from vcld.provisioning.esxi.session import Session
 from vcld.provisioning.esxi.space import GIB, SPARE_BYTES, free_bytes
 from vcld.snapshot import VMHost
 from vcld.store import leases, secrets
-
-#: What the profile's user must be allowed to do where its VMs are made.
-PRIVILEGES = (
-    "Datastore.AllocateSpace",
-    "Datastore.Browse",
-    "Datastore.FileManagement",
-    "Network.Assign",
-    "Resource.AssignVMToPool",
-    "VirtualMachine.Inventory.Create",
-    "VirtualMachine.Inventory.Unregister",
-    "VirtualMachine.Interact.PowerOn",
-    "VirtualMachine.Interact.PowerOff",
-)
-
-
-#: Besides, where clones are wanted.
-CLONE_PRIVILEGES = (
-    "VirtualMachine.Provisioning.Clone",
-    "VirtualMachine.State.CreateSnapshot",
-    "VirtualMachine.Config.Rename",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +55,8 @@ def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
     try:
         inventory = read_inventory(client, vmhost)
         mode = _disks(client, vmhost, tools, found)
-        wanted = PRIVILEGES + (CLONE_PRIVILEGES if mode is DiskMode.CLONE else ())
-        found += _rights(client, inventory, wanted)
+        text, ok = rights.check(client, inventory, vmhost, clones=mode is DiskMode.CLONE)
+        found.append(Finding(what="rights", ok=ok, text=text))
         found += _datastores(client, inventory, vmhost, tools)
         found += _networks(inventory, vmhost)
     except VcldError as err:
@@ -103,21 +78,6 @@ def _disks(client: Client, vmhost: VMHost, tools: Tools, found: list[Finding]) -
     why = f"variable {name}" if name else "no variable says otherwise"
     found.append(Finding(what="disks", ok=True, text=f"{mode.value} ({why})"))
     return mode
-
-
-def _rights(client: Client, inventory: Inventory, privileges: Sequence[str]) -> list[Finding]:
-    manager = client.content.authorizationManager
-    sessions = client.content.sessionManager
-    try:
-        current: Any = client.read_one(sessions, "currentSession").get("currentSession")
-        has = manager.HasPrivilegeOnEntity(inventory.folder, current.key, list(privileges))
-    except (vmodl.MethodFault, AttributeError):
-        text = "the server does not tell them; the first load will"
-        return [Finding(what="rights", ok=True, text=text)]
-    lacking = [name for name, given in zip(privileges, has, strict=False) if not given]
-    if lacking:
-        return [Finding(what="rights", ok=False, text=f"lacks {', '.join(lacking)}")]
-    return [Finding(what="rights", ok=True, text="all that a load needs")]
 
 
 def _datastores(

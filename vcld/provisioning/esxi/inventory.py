@@ -29,6 +29,8 @@ class Datastore:
     accessible: bool
     #: True when other hosts see it too, or may.
     shared: bool
+    #: False where folders are objects that cannot be made or renamed by the path, as on vSAN.
+    has_folders: bool = True
     browser: Any
 
 
@@ -99,6 +101,12 @@ class Inventory:
             )
         if not found.accessible:
             raise ProvisioningError(f"datastore {name} is not accessible now", blame=Blame.VMHOST)
+        if not found.has_folders:
+            raise FatalProvisioningError(
+                f"datastore {name} is of a kind (vSAN or vVols) that images cannot be kept on:"
+                " choose one of VMFS or NFS in the profile",
+                blame=Blame.VMHOST,
+            )
         return found
 
     def has_datastore(self, text: str) -> bool:
@@ -161,6 +169,7 @@ PATHS: dict[type, Sequence[str]] = {
         "summary.freeSpace",
         "summary.accessible",
         "summary.multipleHostAccess",
+        "capability.topLevelDirectoryCreateSupported",
         "info",
     ),
     vim.Network: ("name",),

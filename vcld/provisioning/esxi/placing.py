@@ -148,6 +148,7 @@ def _datastore(ref: Any, facts: Properties) -> Datastore:
         free_bytes=facts.get("summary.freeSpace", 0),
         accessible=facts.get("summary.accessible", True),
         shared=is_shared(facts),
+        has_folders=facts.get("capability.topLevelDirectoryCreateSupported") is not False,
         browser=facts["browser"],
     )
 
