@@ -79,6 +79,8 @@ class Inventory:
     #: The host that a VM must be placed on; None where a cluster decides.
     host: Any
     cores: int
+    #: True when every host can run hypervisors in VMs.
+    nests: bool = False
     datastores: dict[str, Datastore]
     networks: dict[str, Network]
     machines: tuple[Machine, ...]
@@ -157,6 +159,7 @@ PATHS: dict[type, Sequence[str]] = {
         "network",
         "runtime.connectionState",
         "runtime.inMaintenanceMode",
+        "capability.nestedHVSupported",
         "summary.hardware.numCpuCores",
         "summary.hardware.memorySize",
         "summary.quickStats.overallMemoryUsage",

@@ -73,7 +73,7 @@ class Loader:
         limit = host.limit("loads", host.vmhost.hostname, LOADS)
         what = f"a turn at loading on {host.vmhost.hostname}"
         with (
-            host.leases.hold(f"loads:{host.vmhost.id}", what, limit=limit),
+            host.leases.hold(f"loads:{host.vmhost.computerid}", what, limit=limit),
             host.leases.promise(host.use_name(self._image), 0),
         ):
             self._load()

@@ -86,6 +86,7 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
         folder=folder,
         pool=place.pool,
         host=choose_host(found, place, vmhost.profile),
+        nests=all(found[host].get("capability.nestedHVSupported") for host in alive),
         cores=max(found[host].get("summary.hardware.numCpuCores", 0) for host in alive),
         datastores={
             store.name: store

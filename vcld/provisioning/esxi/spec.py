@@ -39,6 +39,8 @@ GUESTS = (
 )
 #: Desktop Windows uses two sockets at most.
 DESKTOP = ("windows7_", "windows8_", "windows9_", "windows7Guest", "windows8Guest", "windows9Guest")
+#: The oldest hardware with which a VM can run a hypervisor (specification §8.6).
+NESTING_VERSION = "vmx-09"
 EXTRA = {
     "svga.autodetect": "TRUE",
     "tools.remindInstall": "FALSE",
@@ -176,6 +178,8 @@ def _config(
         config.firmware = hardware.firmware
     if hardware.version:
         config.version = hardware.version
+    if inventory.nests and (hardware.version or NESTING_VERSION) >= NESTING_VERSION:
+        config.nestedHVEnabled = True
     return config
 
 
