@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -71,6 +72,19 @@ def test_check_of_a_host_that_is_away_says_so(site: EsxiSite, daemon: Daemon) ->
 
     assert done.returncode == 10
     assert "does not" in done.stdout
+
+
+def test_plan_on_a_host_that_is_away_does_not_wait_for_it(site: EsxiSite, daemon: Daemon) -> None:
+    request = site.ask("new", 1)
+    site.stop()
+    begun = time.monotonic()
+
+    done = daemon.command("esxi", "plan", str(request))
+
+    assert done.returncode == 10
+    assert done.stderr.count("\n") == 1
+    assert "does not answer" in done.stderr
+    assert time.monotonic() - begun < 10
 
 
 def test_check_of_an_unknown_host_says_so(site: EsxiSite, daemon: Daemon) -> None:

@@ -35,6 +35,7 @@ from vcld.provisioning.esxi import (
     placing,
     rights,
     spec,
+    usage,
     vmx,
 )
 from vcld.provisioning.esxi.endpoint import make_endpoint
@@ -273,6 +274,9 @@ def test_marker_tells_a_damaged_image() -> None:
     assert caught.value.blame is Blame.IMAGE
     with pytest.raises(FatalProvisioningError, match="has no bytes instead of 10"):
         read.check("[x] a", {})
+    # Written by a host, which lists a disk as one; here are its descriptor and its data.
+    apart = {"a.vmdk": FileFacts(size_bytes=1), "a-flat.vmdk": FileFacts(size_bytes=10)}
+    read.check("[x] a", apart)
     for text in ("", "[]", '{"image": 1}'):
         with pytest.raises(FatalProvisioningError, match="cannot be read"):
             marker.from_text(text, "[x] a")
@@ -353,6 +357,18 @@ def test_datastore_has_one_url_whoever_is_asked() -> None:
         == "ds:///vmfs/volumes/54343bd3-39a8/"
     )
     assert placing.common_url("/tmp/store") == "/tmp/store"
+
+
+def test_host_whose_profile_names_a_datastore_by_its_id_may_share_it() -> None:
+    store = Datastore(
+        ref=None, name="nfs", url="ds:///vmfs/volumes/2da3986c-a152ca17/", capacity_bytes=0,
+        free_bytes=0, accessible=True, shared=True, browser=None,
+    )  # fmt: skip
+    profile = make_vmhost().profile
+
+    assert not usage.may_share(profile, store)
+    for path in ("/vmfs/volumes/2da3986c-a152ca17/masters", "[nfs] masters", "/"):
+        assert usage.may_share(dataclasses.replace(profile, vmpath=path), store)
 
 
 def cluster(*, drs: bool, memory_mib: Sequence[int]) -> tuple[placing.Place, dict[Any, Any]]:

@@ -90,13 +90,13 @@ class ImageFolder:
         Such a size is the room that the disk takes, which storage that packs data changes by
         itself. What the disk shows to a VM must be the same.
         """
-        then, now = found.files.get(disk.name), present.get(disk.name)
-        is_one = not any(name.endswith(".vmdk") and name != disk.name for name in found.files)
-        if then is None or now is None or then == now.size_bytes or not is_one:
+        then = {name: size for name, size in found.files.items() if name.endswith(".vmdk")}
+        now = {name: one.size_bytes for name, one in present.items() if name.endswith(".vmdk")}
+        if set(now) != {disk.name} or then == now or found.capacity_kib is None:
             return present
-        if found.capacity_kib is None or self.files.capacity_kib(disk) != found.capacity_kib:
+        if self.files.capacity_kib(disk) != found.capacity_kib:
             return present
-        return {**present, disk.name: FileFacts(size_bytes=then)}
+        return {**present, **{name: FileFacts(size_bytes=size) for name, size in then.items()}}
 
     def refuse_incomplete(self, name: str) -> None:
         """Make sure, before a copy, that its place is free.

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from vcld.errors import Blame, FatalProvisioningError, ImageNotFoundError, ProvisioningError
 from vcld.provisioning.esxi import descriptor, marker, masters, naming
-from vcld.provisioning.esxi.files import FileFacts
+from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.host import Host, lease_name
 from vcld.provisioning.esxi.images import Draft, ImageFolder
 from vcld.provisioning.esxi.library import Library, Offer, Stream, write
 from vcld.provisioning.esxi.local import LocalFolder
 from vcld.provisioning.esxi.marker import MARKER
+from vcld.provisioning.esxi.paths import DatastorePath
 from vcld.store import vmhosts
 from vcld.store.partners import Partner, find_partners
 
@@ -143,6 +144,7 @@ class Retrieval:
         files.make_folder(folder)
         try:
             self._copy(offer, library, lambda name, stream: files.receive(stream, folder / name))
+            _mark_anew(files, folder)
             self._host.step("retrieve:publish")
             self._host.leases.confirm()
         except ProvisioningError:
@@ -195,3 +197,14 @@ def _sync(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _mark_anew(files: Files, folder: DatastorePath) -> None:
+    """Let the marker say what the host lists: there a disk is one file, whatever came."""
+    present = files.list(folder) or {}
+    if MARKER not in present:
+        return
+    came = marker.from_text(files.read_text(folder / MARKER) or "", folder)
+    made = marker.describe(came.image, present, came.hardware, came.capacity_kib)
+    if made.files != came.files:
+        files.write_text(folder / MARKER, made.to_text())

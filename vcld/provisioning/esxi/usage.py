@@ -11,6 +11,7 @@ from vcld.errors import ProvisioningError
 from vcld.provisioning.esxi import naming
 from vcld.provisioning.esxi.client import hop
 from vcld.provisioning.esxi.host import Host
+from vcld.provisioning.esxi.inventory import Datastore
 from vcld.provisioning.esxi.naming import SOURCE
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 from vcld.snapshot import VMProfile
@@ -34,7 +35,7 @@ def used_folders(host: Host) -> set[DatastorePath] | None:
         return used
     mine = (host.session.endpoint.address, host.session.endpoint.port)
     for other in host.tools.run(vmhosts.load_others, host.vmhost.id):
-        if not _may_share(other.profile, base.datastore):
+        if not may_share(other.profile, store):
             continue
         neighbour = host.neighbour(other)
         try:
@@ -56,11 +57,12 @@ def used_folders(host: Host) -> set[DatastorePath] | None:
     return used
 
 
-def _may_share(profile: VMProfile, name: str) -> bool:
-    """A datastore has the same name everywhere; a path that cannot be read may mean any."""
+def may_share(profile: VMProfile, store: Datastore) -> bool:
+    """A datastore has the same name, and id, everywhere; a path that cannot be read may be any."""
+    names = {store.name, store.url.rstrip("/").rpartition("/")[2]}
     for text in filter(None, (profile.datastorepath, profile.vmpath)):
         try:
-            if parse(text).datastore == name:
+            if parse(text).datastore in names:
                 return True
         except ValueError:
             return True
