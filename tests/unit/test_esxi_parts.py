@@ -293,6 +293,7 @@ def test_marker_tells_a_damaged_image() -> None:
         (vim.fault.InvalidState(), ProvisioningError, Blame.VMHOST),  # in maintenance mode
         (vim.fault.InaccessibleDatastore(), ProvisioningError, Blame.VMHOST),
         (vim.fault.CannotAccessNetwork(), ProvisioningError, Blame.VMHOST),
+        (vim.fault.CannotAccessFile(), ProvisioningError, Blame.VMHOST),
         (
             # How an ESXi host tells of a start whose swap file does not fit.
             vim.fault.GenericVmConfigFault(
@@ -375,8 +376,11 @@ def cluster(*, drs: bool, memory_mib: Sequence[int]) -> tuple[placing.Place, dic
     """A cluster's properties, made by hand: that of vcsim always has DRS."""
     hosts = tuple(vim.HostSystem(f"host-{number}") for number, _ in enumerate(memory_mib))
     store, compute = vim.Datastore("ds-1"), vim.ClusterComputeResource("c-1")
+    nets = [vim.Network("n-1"), vim.Network("n-2")]
     found: dict[Any, Any] = {
         store: {"name": "data"},
+        nets[0]: {"name": "Private"},
+        nets[1]: {"name": "Public"},
         compute: {
             "configurationEx": vim.cluster.ConfigInfoEx(
                 drsConfig=vim.cluster.DrsConfigInfo(enabled=drs)
@@ -384,7 +388,8 @@ def cluster(*, drs: bool, memory_mib: Sequence[int]) -> tuple[placing.Place, dic
         },
     }
     for host, mib in zip(hosts, memory_mib, strict=True):
-        found[host] = {"datastore": [store], "summary.hardware.memorySize": mib << 20}
+        memory = {"summary.hardware.memorySize": mib << 20}
+        found[host] = {"datastore": [store], "network": nets, **memory}
     place = placing.Place(pool=None, compute=compute, center=None, hosts=hosts, alive=hosts)
     return place, found
 
@@ -396,16 +401,17 @@ def test_cluster_with_drs_chooses_the_host_itself() -> None:
     assert placing.choose_host(found, place, profile) is None
 
 
-def test_cluster_without_drs_is_told_a_host_that_sees_the_datastore() -> None:
+def test_cluster_without_drs_is_told_a_host_that_sees_datastores_and_networks() -> None:
     profile = make_vmhost().profile
-    place, found = cluster(drs=False, memory_mib=[1024, 1024, 1024])
-    first, second, third = place.hosts
+    place, found = cluster(drs=False, memory_mib=[1024, 1024, 1024, 1024])
+    first, second, third, fourth = place.hosts
     found[first]["datastore"] = []
+    found[fourth]["network"] = found[fourth]["network"][:1]
     found[third]["summary.quickStats.overallMemoryUsage"] = 1024
 
     chosen = [placing.choose_host(found, place, profile) for _ in range(200)]
 
-    assert first not in chosen
+    assert not {first, fourth} & set(chosen)
     assert chosen.count(second) > chosen.count(third)
 
 

@@ -87,6 +87,8 @@ def translate(fault: Any, what: str, blame: Blame = Blame.VMHOST) -> Provisionin
             " reading",
             blame=Blame.VMHOST,
         )
+    if isinstance(fault, vim.fault.FileFault) and blame is Blame.COMPUTER:
+        return ProvisioningError(text, blame=Blame.VMHOST)  # the VM is not what cannot be read
     return ProvisioningError(text, blame=blame)
 
 

@@ -106,16 +106,16 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
 def choose_host(found: Found, place: Place, profile: VMProfile) -> Any:
     """The host for a new VM; None where the cluster chooses: only one with DRS may be asked to.
 
-    Where it cannot, one of those that see the profile's datastores, the likelier the more memory
-    it has free: loads that choose at the same moment must not all take the same.
+    Where it cannot, one of those that see the profile's datastores and networks, the likelier the
+    more memory it has free: loads that choose at the same moment must not all take the same.
     """
     if len(place.hosts) == 1:
         return place.alive[0]
     drs = getattr(found[place.compute].get("configurationEx"), "drsConfig", None)
     if drs is not None and drs.enabled:
         return None
-    names = _wanted_stores(profile)
-    seeing = [host for host in place.alive if names <= _store_names(found, host)] or place.alive
+    names = _wanted_stores(profile) | set(filter(None, profile.virtualswitches))
+    seeing = [host for host in place.alive if names <= _names_seen(found, host)] or place.alive
     weights = [1 + max(0, _free_memory_mib(found[host])) for host in seeing]
     (chosen,) = random.choices(seeing, weights)
     return chosen
@@ -128,10 +128,12 @@ def _wanted_stores(profile: VMProfile) -> set[str]:
         return set()  # every load says so
 
 
-def _store_names(found: Found, host: Any) -> set[str]:
-    stores = [found[ref] for ref in found[host].get("datastore", ()) if ref in found]
-    ids = {str(store.get("summary.url", "")).rstrip("/").rpartition("/")[2] for store in stores}
-    return ids | {store["name"] for store in stores}
+def _names_seen(found: Found, host: Any) -> set[str]:
+    """Names of a host's networks and datastores, and the ids of these."""
+    refs = [*found[host].get("datastore", ()), *found[host].get("network", ())]
+    seen = [found[ref] for ref in refs if ref in found]
+    ids = {str(one.get("summary.url", "")).rstrip("/").rpartition("/")[2] for one in seen}
+    return ids | {one["name"] for one in seen}
 
 
 def _free_memory_mib(host: Properties) -> int:
