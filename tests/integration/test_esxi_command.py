@@ -50,6 +50,15 @@ def test_check_names_every_problem_and_fails(site: EsxiSite, daemon: Daemon) -> 
     assert "gone" in done.stdout
 
 
+def test_check_names_a_path_that_leads_nowhere(site: EsxiSite, daemon: Daemon) -> None:
+    site.execute("UPDATE vmprofile SET datastorepath = '' WHERE profilename = 'vcsim'")
+
+    done = daemon.command("esxi", "check", "esx1")
+
+    assert done.returncode == 10
+    assert "the path '' names no datastore; write [datastore] folder" in done.stdout
+
+
 def test_check_says_how_vms_get_their_disks(site: EsxiSite, daemon: Daemon) -> None:
     site.variable("vmware|disk|profile|vcsim", "clone")
 

@@ -472,3 +472,16 @@ def test_rights_are_asked_for_where_the_server_wants_them() -> None:
 
     assert not ok
     assert text == "lacks Datastore.AllocateSpace, Datastore.FileManagement on datastore data"
+
+
+def test_mac_address_is_read_however_it_is_written() -> None:
+    computer = dataclasses.replace(
+        make_reservation().computer, vmhost=make_vmhost(), eth1macaddress=None
+    )
+
+    for text in ("00:50:56:00:00:0A", "00-50-56-00-00-0a", "0050.5600.000a"):
+        one = dataclasses.replace(computer, eth0macaddress=text)
+        assert naming.mac_addresses(one) == ("00:50:56:00:00:0a", None)
+    wrong = dataclasses.replace(computer, eth0macaddress="00:50:56")
+    with pytest.raises(FatalProvisioningError, match=r"eth0macaddress of computer .* no MAC"):
+        naming.mac_addresses(wrong)

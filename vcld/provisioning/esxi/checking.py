@@ -95,7 +95,11 @@ def _datastores(
             store = inventory.datastore(path.datastore)
             path = dataclasses.replace(path, datastore=store.name)
             entries = files.list(path) if path.path else {}
-        except (VcldError, ValueError) as err:
+        except ValueError:
+            wrong = f"the path {text!r} names no datastore; write [datastore] folder"
+            found.append(Finding(what=what, ok=False, text=wrong))
+            continue
+        except VcldError as err:
             found.append(Finding(what=what, ok=False, text=f"{text}: {err}"))
             continue
         promised: int = tools.run(leases.promised, f"space:{store.url}")

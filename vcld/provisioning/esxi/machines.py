@@ -101,14 +101,7 @@ class Machines:
     def with_our_macs(self) -> list[Machine]:
         """VMs on the profile's networks whose cards have a MAC address of the computer."""
         profile = self._computer.vmhost.profile if self._computer.vmhost else None
-        macs = {
-            mac.lower()
-            for mac, generated in (
-                (self._computer.eth0macaddress, profile and profile.eth0generated),
-                (self._computer.eth1macaddress, profile and profile.eth1generated),
-            )
-            if mac and not generated
-        }
+        macs = set(naming.mac_addresses(self._computer)) - {None}
         names = set(profile.virtualswitches) if profile else set()
         nets = {net.ref for name, net in self._inventory.networks.items() if name in names}
         near = [vm.ref for vm in self._inventory.machines if nets & set(vm.networks)]

@@ -76,6 +76,35 @@ def source_name(imagename: str) -> str:
     return f"{SOURCE}{imagename}"[:LONGEST_NAME]
 
 
+def mac_addresses(computer: Computer) -> tuple[str | None, str | None]:
+    """The MAC addresses that VCL gives to the first two cards, as vSphere writes them.
+
+    None for one that the profile leaves to the host, or that VCL does not know.
+
+    Raises:
+        FatalProvisioningError: the computer's row holds something else.
+    """
+    profile = computer.vmhost.profile if computer.vmhost is not None else None
+    rows = (
+        ("eth0macaddress", computer.eth0macaddress, profile and profile.eth0generated),
+        ("eth1macaddress", computer.eth1macaddress, profile and profile.eth1generated),
+    )
+    made: list[str | None] = []
+    for column, text, generated in rows:
+        digits = re.sub(r"[:.\-\s]", "", text or "").lower()
+        if generated or not digits:
+            made.append(None)
+        elif re.fullmatch(r"[0-9a-f]{12}", digits):
+            made.append(":".join(digits[i : i + 2] for i in range(0, 12, 2)))
+        else:
+            raise FatalProvisioningError(
+                f"{column} of computer {computer.shortname} is {text!r}, which is no MAC address:"
+                " correct it",
+                blame=Blame.COMPUTER,
+            )
+    return made[0], made[1]
+
+
 def may_be_vm(name: str, path: DatastorePath | None) -> bool:
     """True when a VM of this name, or in the folder of this file, may have been made for VCL."""
     folder = path.parent.name if path is not None else ""

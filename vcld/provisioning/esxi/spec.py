@@ -82,17 +82,13 @@ def networks(reservation: Reservation, inventory: Inventory) -> list[tuple[Netwo
     """Networks of the cards in order, each with the MAC address that VCL gives it, if any.
 
     Raises:
-        FatalProvisioningError: the host lacks a network that the profile names.
+        FatalProvisioningError: the host lacks a network that the profile names, or the computer
+            has a MAC address that is none.
     """
     computer = reservation.computer
     assert computer.vmhost is not None
     profile = computer.vmhost.profile
-    macs = (
-        None if profile.eth0generated else computer.eth0macaddress,
-        None if profile.eth1generated else computer.eth1macaddress,
-        None,
-        None,
-    )
+    macs = (*naming.mac_addresses(computer), None, None)
     wanted = [
         (inventory.network(name), mac)
         for name, mac in zip(profile.virtualswitches, macs, strict=True)
@@ -229,7 +225,7 @@ def card(index: int, network: Network, mac: str | None, hardware: Hardware, swit
         made.backing = device.VirtualEthernetCard.NetworkBackingInfo(deviceName=network.name)
     made.addressType = "manual" if mac else "generated"
     if mac:
-        made.macAddress = mac.lower()
+        made.macAddress = mac
     made.connectable = device.VirtualDevice.ConnectInfo(
         startConnected=True, allowGuestControl=True, connected=True
     )
