@@ -7,6 +7,9 @@ import shutil
 import time
 
 import pytest
+from pyVim.connect import Disconnect
+from pyVim.task import WaitForTask
+from pyVmomi import vim
 
 from tests import esxi_fixtures
 from tests.daemon import Daemon
@@ -57,6 +60,25 @@ def test_check_names_a_path_that_leads_nowhere(site: EsxiSite, daemon: Daemon) -
 
     assert done.returncode == 10
     assert "the path '' names no datastore; write [datastore] folder" in done.stdout
+
+
+def test_host_in_maintenance_mode_is_named_and_gets_no_load(site: EsxiSite, daemon: Daemon) -> None:
+    session = site.vcsim.connect()
+    content = session.RetrieveContent()
+    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.HostSystem], True)
+    for host in view.view:
+        WaitForTask(host.EnterMaintenanceMode_Task(0))
+    Disconnect(session)
+    request = site.ask("new", 1)
+
+    checked = daemon.command("esxi", "check", "esx1")
+    planned = daemon.command("esxi", "plan", str(request))
+
+    assert checked.returncode == 10
+    assert checked.stdout.count("PROBLEM") == 1
+    assert "in maintenance mode: nothing can be started" in checked.stdout
+    assert planned.returncode == 10
+    assert "esx1.example.org is in maintenance mode" in planned.stderr
 
 
 def test_check_says_how_vms_get_their_disks(site: EsxiSite, daemon: Daemon) -> None:

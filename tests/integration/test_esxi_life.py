@@ -184,6 +184,23 @@ def test_maintenance_removes_the_vm_and_takes_it_off_its_host(
     assert site.content(site.masters, FIRST)["imagerevision_id"] == REVISION
 
 
+def test_vm_is_removed_from_a_host_in_maintenance_mode(site: EsxiSite, daemon: Daemon) -> None:
+    loaded = site.ask("reload", 1)
+    eventually(lambda: site.pair(loaded) == "gone", daemon.describe)
+    session = site.vcsim.connect()
+    content = session.RetrieveContent()
+    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.HostSystem], True)
+    for host in view.view:
+        WaitForTask(host.EnterMaintenanceMode_Task(0))
+    Disconnect(session)
+
+    request = site.ask("tomaintenance", 1)
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert site.computer(1) == "maintenance"
+    assert site.machines() == {}
+
+
 def test_sessions_are_closed_when_workers_end(site: EsxiSite, daemon: Daemon) -> None:
     request = site.ask("reload", 1)
     eventually(lambda: site.pair(request) == "gone", daemon.describe)

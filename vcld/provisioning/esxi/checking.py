@@ -54,6 +54,9 @@ def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
         return [Finding(what="API", ok=False, text=str(err))]
     try:
         inventory = read_inventory(client, vmhost)
+        if inventory.in_maintenance:
+            text = "in maintenance mode: nothing can be started"
+            found.append(Finding(what="host", ok=False, text=text))
         mode = _disks(client, vmhost, tools, found)
         text, ok = rights.check(client, inventory, vmhost, clones=mode is DiskMode.CLONE)
         found.append(Finding(what="rights", ok=ok, text=text))

@@ -79,6 +79,8 @@ class Inventory:
     #: The host that a VM must be placed on; None where a cluster decides.
     host: Any
     cores: int
+    #: True when every host is: nothing can be started, but all else can be done.
+    in_maintenance: bool = False
     #: True when every host can run hypervisors in VMs.
     nests: bool = False
     datastores: dict[str, Datastore]

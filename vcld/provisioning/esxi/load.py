@@ -81,6 +81,7 @@ class Loader:
     def _load(self) -> None:
         host, tell = self._host, self._host.tools.progress
         tell("startload", f"preparing the load of {self._image} on {self._name}")
+        self._refuse_maintenance()
         nets = spec.networks(self._reservation, host.inventory)
         host.step("load:remove")
         self._remove_old()
@@ -122,6 +123,7 @@ class Loader:
             ProvisioningError: the load would fail.
         """
         host = self._host
+        self._refuse_maintenance()
         nets = spec.networks(self._reservation, host.inventory)
         self._check_macs()
         lines = [f"remove VM {vm.name} ({vm.power})" for vm in host.machines.own()]
@@ -162,6 +164,13 @@ class Loader:
     @property
     def _folder(self) -> DatastorePath:
         return self._base / naming.vm_folder_name(self._reservation)
+
+    def _refuse_maintenance(self) -> None:
+        if self._host.inventory.in_maintenance:
+            raise BackendUnavailableError(
+                f"{self._host.vmhost.hostname} is in maintenance mode, nothing can be started on"
+                " it: end that there"
+            )
 
     def _remove_old(self) -> None:
         machines = self._host.machines

@@ -40,7 +40,7 @@ class Place:
     #: The cluster, or what a stand-alone host is below.
     compute: Any
     center: Any
-    #: Hosts of the cluster, or the one host, and those of them that may be given work.
+    #: Hosts of the cluster, or the one host, and those of them that are connected.
     hosts: tuple[Any, ...]
     alive: tuple[Any, ...]
 
@@ -49,20 +49,15 @@ def find_place(found: Found, vmhost: VMHost) -> Place:
     """Find a profile's place among the properties of everything below the root.
 
     Raises:
-        BackendUnavailableError: no host is connected, or all are in maintenance mode.
+        BackendUnavailableError: no host is connected.
         FatalProvisioningError: the profile's resourcepath leads nowhere.
     """
     pool = _pool(found, vmhost.profile.resourcepath, vmhost.hostname)
     compute = _ancestor(found, pool, vim.ComputeResource)
     hosts = tuple(host for host in found[compute].get("host", ()) if host in found)
-    linked = [host for host in hosts if found[host].get("runtime.connectionState") == CONNECTED]
-    alive = tuple(host for host in linked if not found[host].get("runtime.inMaintenanceMode"))
+    alive = tuple(host for host in hosts if found[host].get("runtime.connectionState") == CONNECTED)
     if not alive:
-        raise BackendUnavailableError(
-            f"{vmhost.hostname} is in maintenance mode: end it there"
-            if linked
-            else f"{vmhost.hostname} is not connected to its hosts"
-        )
+        raise BackendUnavailableError(f"{vmhost.hostname} is not connected to its hosts")
     center = _ancestor(found, pool, vim.Datacenter)
     return Place(pool=pool, compute=compute, center=center, hosts=hosts, alive=alive)
 
@@ -86,6 +81,7 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
         folder=folder,
         pool=place.pool,
         host=choose_host(found, place, vmhost.profile),
+        in_maintenance=not _open(found, place),
         nests=all(found[host].get("capability.nestedHVSupported") for host in alive),
         cores=max(found[host].get("summary.hardware.numCpuCores", 0) for host in alive),
         datastores={
@@ -115,10 +111,16 @@ def choose_host(found: Found, place: Place, profile: VMProfile) -> Any:
     if drs is not None and drs.enabled:
         return None
     names = _wanted_stores(profile) | set(filter(None, profile.virtualswitches))
-    seeing = [host for host in place.alive if names <= _names_seen(found, host)] or place.alive
+    able = _open(found, place) or place.alive
+    seeing = [host for host in able if names <= _names_seen(found, host)] or able
     weights = [1 + max(0, _free_memory_mib(found[host])) for host in seeing]
     (chosen,) = random.choices(seeing, weights)
     return chosen
+
+
+def _open(found: Found, place: Place) -> list[Any]:
+    """Hosts that may be given work."""
+    return [host for host in place.alive if not found[host].get("runtime.inMaintenanceMode")]
 
 
 def _wanted_stores(profile: VMProfile) -> set[str]:
