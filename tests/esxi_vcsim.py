@@ -125,9 +125,13 @@ class Vcsim:
         """Say what goes wrong from now on, in place of what was said before."""
         self._control("/rules", list(rules))
 
-    def free_space(self, **bytes_: int) -> None:
-        """Set the free space that datastores report."""
-        self._control("/space", bytes_)
+    def free_space(self, *, seen: bool = True, **bytes_: int) -> None:
+        """Set the free space that datastores report; unseen: once they are told to look."""
+        self._control("/space" if seen else "/space?unseen=1", bytes_)
+
+    def list_whole_disks(self) -> None:
+        """List a disk as one file from now on, as real hosts do, not its descriptor and data."""
+        self._control("/whole", True)
 
     def set_connection(self, vm: str, state: str) -> None:
         """Let VMs whose names begin so be ``invalid`` or ``inaccessible``."""

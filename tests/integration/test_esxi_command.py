@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
+from pyVim.connect import Disconnect
+from pyVim.task import WaitForTask
+from pyVmomi import vim
 
 from tests import esxi_fixtures
 from tests.daemon import Daemon
@@ -49,6 +53,34 @@ def test_check_names_every_problem_and_fails(site: EsxiSite, daemon: Daemon) -> 
     assert "gone" in done.stdout
 
 
+def test_check_names_a_path_that_leads_nowhere(site: EsxiSite, daemon: Daemon) -> None:
+    site.execute("UPDATE vmprofile SET datastorepath = '' WHERE profilename = 'vcsim'")
+
+    done = daemon.command("esxi", "check", "esx1")
+
+    assert done.returncode == 10
+    assert "the path '' names no datastore; write [datastore] folder" in done.stdout
+
+
+def test_host_in_maintenance_mode_is_named_and_gets_no_load(site: EsxiSite, daemon: Daemon) -> None:
+    session = site.vcsim.connect()
+    content = session.RetrieveContent()
+    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.HostSystem], True)
+    for host in view.view:
+        WaitForTask(host.EnterMaintenanceMode_Task(0))
+    Disconnect(session)
+    request = site.ask("new", 1)
+
+    checked = daemon.command("esxi", "check", "esx1")
+    planned = daemon.command("esxi", "plan", str(request))
+
+    assert checked.returncode == 10
+    assert checked.stdout.count("PROBLEM") == 1
+    assert "in maintenance mode: nothing can be started" in checked.stdout
+    assert planned.returncode == 10
+    assert "esx1.example.org is in maintenance mode" in planned.stderr
+
+
 def test_check_says_how_vms_get_their_disks(site: EsxiSite, daemon: Daemon) -> None:
     site.variable("vmware|disk|profile|vcsim", "clone")
 
@@ -71,6 +103,19 @@ def test_check_of_a_host_that_is_away_says_so(site: EsxiSite, daemon: Daemon) ->
 
     assert done.returncode == 10
     assert "does not" in done.stdout
+
+
+def test_plan_on_a_host_that_is_away_does_not_wait_for_it(site: EsxiSite, daemon: Daemon) -> None:
+    request = site.ask("new", 1)
+    site.stop()
+    begun = time.monotonic()
+
+    done = daemon.command("esxi", "plan", str(request))
+
+    assert done.returncode == 10
+    assert done.stderr.count("\n") == 1
+    assert "does not answer" in done.stderr
+    assert time.monotonic() - begun < 10
 
 
 def test_check_of_an_unknown_host_says_so(site: EsxiSite, daemon: Daemon) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from pyVim.connect import Disconnect
+from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 from tests import esxi_fixtures
@@ -228,7 +229,7 @@ def test_fault_38_two_hosts_that_want_one_image_at_once_copy_it_once(
     assert all(site.computer(number) == "available" for number in range(1, 7))
 
 
-def add_foreign_vm(site: EsxiSite, name: str, mac: str) -> None:
+def add_foreign_vm(site: EsxiSite, name: str, mac: str, *, running: bool = True) -> None:
     """What another administrator of the same host makes."""
     session = site.vcsim.connect()
     center = session.RetrieveContent().rootFolder.childEntity[0]
@@ -248,7 +249,10 @@ def add_foreign_vm(site: EsxiSite, name: str, mac: str) -> None:
         files=vim.vm.FileInfo(vmPathName=f"[local] {name}/{name}.vmx"),
         deviceChange=[change],
     )
-    center.vmFolder.CreateVM_Task(config, compute.resourcePool)
+    WaitForTask(center.vmFolder.CreateVM_Task(config, compute.resourcePool, compute.host[0]))
+    if running:
+        (made,) = (vm for vm in center.vmFolder.childEntity if vm.name == name)
+        WaitForTask(made.PowerOnVM_Task())
     Disconnect(session)
 
 
@@ -264,6 +268,26 @@ def test_fault_39_other_vm_with_the_same_mac_is_named_and_left_alone(
     assert text.startswith("VM 'printserver' has the MAC address of vm1")
     assert site.computer(1) == "failed"
     assert list(site.machines()) == ["printserver"]
+
+
+def test_fault_39_vm_that_is_off_may_have_the_same_mac(site: EsxiSite, daemons: Daemons) -> None:
+    add_foreign_vm(site, "base", "00:50:56:00:00:01", running=False)
+    daemon = start(site, daemons)
+
+    loaded(site, daemon)
+
+    assert daemon.events("another VM has the computer's MAC address: it must not be started")
+    assert sorted(site.machines()) == ["base", f"vm1_{FIRST}"]
+
+
+@both_modes
+def test_vm_that_only_its_name_makes_ours_is_left_alone(site: EsxiSite, daemons: Daemons) -> None:
+    add_foreign_vm(site, "vm1_backup", "00:50:56:00:07:07")
+    daemon = start(site, daemons)
+
+    loaded(site, daemon)
+
+    assert site.machines()["vm1_backup"].power == "poweredOn"
 
 
 def test_vm_of_another_site_with_a_computer_of_the_same_name_is_left_alone(
@@ -524,3 +548,44 @@ def test_masters_content_is_what_the_repository_holds(site: EsxiSite, daemons: D
     eventually(lambda: len(site.machines()) == 3, daemon.describe)
     assert site.content(site.masters, FIRST) == site.content(site.repository, FIRST)
     assert site.content(site.masters, FIRST)["imagerevision_id"] == REVISION
+
+
+def test_user_without_a_role_is_told_apart_from_a_host_that_is_away(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    """A vCenter knows its users before it knows what they may do."""
+    daemon = start(site, daemons)
+    site.vcsim.rules({"method": "Login", "action": "fault", "fault": "NoPermission"})
+
+    text = failed(site, daemon, site.ask("reload", 1))
+
+    assert "knows the user root of its profile, but lets it do nothing" in text
+    assert calls(site, "Login") == 1
+    assert site.computer(1) == "available"
+
+
+def test_session_that_ended_before_a_file_is_sent_is_made_anew(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    daemon = start(site, daemons)
+    site.vcsim.rules({"method": "PUT /folder", "action": "401", "times": 1})
+
+    loaded(site, daemon)
+
+    assert site.leftovers() == []
+    assert (site.masters / FIRST / "vcld-image.json").exists()
+
+
+def test_folder_without_its_disk_is_told_of_before_anything_is_copied(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    (site.masters / FIRST).mkdir()
+    (site.masters / FIRST / f"{FIRST}.vmx.reference").write_text("")
+    daemon = start(site, daemons)
+
+    text = failed(site, daemon, site.ask("reload", 1))
+
+    assert f"[shared] masters/{FIRST} is there but holds no {FIRST}.vmdk" in text
+    assert "remove the folder" in text
+    assert calls(site, "CopyVirtualDisk_Task") == 0
+    assert site.computer(1) == "available"

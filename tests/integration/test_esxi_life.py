@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from typing import Any
+
+from pyVim.connect import Disconnect
+from pyVim.task import WaitForTask
+from pyVmomi import vim
+
 from tests import esxi_fixtures
 from tests.daemon import Daemon, eventually
 from tests.esxi_site import CAPTURED, FIRST, SECOND, EsxiSite
@@ -177,6 +184,23 @@ def test_maintenance_removes_the_vm_and_takes_it_off_its_host(
     assert site.content(site.masters, FIRST)["imagerevision_id"] == REVISION
 
 
+def test_vm_is_removed_from_a_host_in_maintenance_mode(site: EsxiSite, daemon: Daemon) -> None:
+    loaded = site.ask("reload", 1)
+    eventually(lambda: site.pair(loaded) == "gone", daemon.describe)
+    session = site.vcsim.connect()
+    content = session.RetrieveContent()
+    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.HostSystem], True)
+    for host in view.view:
+        WaitForTask(host.EnterMaintenanceMode_Task(0))
+    Disconnect(session)
+
+    request = site.ask("tomaintenance", 1)
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert site.computer(1) == "maintenance"
+    assert site.machines() == {}
+
+
 def test_sessions_are_closed_when_workers_end(site: EsxiSite, daemon: Daemon) -> None:
     request = site.ask("reload", 1)
     eventually(lambda: site.pair(request) == "gone", daemon.describe)
@@ -199,3 +223,84 @@ def test_repository_may_be_a_folder_of_the_management_node(site: EsxiSite, daemo
     assert sorted(path.name for path in local.iterdir()) == [FIRST, CAPTURED]
     assert site.leftovers() == []
     assert list(site.machines()) == [f"vm1_{CAPTURED}"]
+
+
+def test_host_that_lists_each_disk_as_one_file_gives_all_of_it(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    """As real hosts do: what holds the data is fetched by the disk's descriptor."""
+    site.vcsim.list_whole_disks()
+    local = site.use_local_repository()
+    request = in_use(site, daemon)
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+
+    site.set_state(request, "image")
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    eventually(lambda: site.scalar("SELECT COUNT(*) FROM request") == 0, daemon.describe)
+    assert site.content(local, CAPTURED)["imagerevision_id"] == NEW_REVISION
+    # What was fetched is whole by its own marker: another datastore gets it from there.
+    shutil.rmtree(site.masters / CAPTURED)
+    again = site.ask("reload", 2, revision=NEW_REVISION)
+    eventually(lambda: site.pair(again) == "gone", daemon.describe)
+    assert site.world.computer("vm2").imagerevision_id == NEW_REVISION
+
+
+def make_by_hand(site: EsxiSite, name: str) -> None:
+    """A VM as an administrator makes it, with the computer's MAC address; it runs."""
+    shutil.copytree(site.repository / FIRST, site.vms / "by-hand")
+    session = site.vcsim.connect()
+    device: Any = vim.vm.device
+    center = session.RetrieveContent().rootFolder.childEntity[0]
+    compute = center.hostFolder.childEntity[0]
+    devices = [
+        device.VirtualLsiLogicController(key=1000, busNumber=0, sharedBus="noSharing"),
+        device.VirtualDisk(
+            key=2000,
+            controllerKey=1000,
+            unitNumber=0,
+            capacityInKB=1024,
+            backing=device.VirtualDisk.FlatVer2BackingInfo(
+                fileName=f"[shared] vms/by-hand/{FIRST}.vmdk", diskMode="persistent"
+            ),
+        ),
+        device.VirtualVmxnet3(
+            key=4000,
+            backing=device.VirtualEthernetCard.NetworkBackingInfo(deviceName="Private"),
+            addressType="manual",
+            macAddress="00:50:56:00:00:01",
+        ),
+    ]
+    config = vim.vm.ConfigSpec(
+        name=name,
+        guestId="otherLinuxGuest",
+        memoryMB=1024,
+        numCPUs=1,
+        files=vim.vm.FileInfo(vmPathName="[shared] vms/by-hand/by-hand.vmx"),
+        deviceChange=[device.VirtualDeviceSpec(operation="add", device=one) for one in devices],
+    )
+    WaitForTask(center.vmFolder.CreateVM_Task(config, compute.resourcePool, compute.host[0]))
+    (made,) = (vm for vm in center.vmFolder.childEntity if vm.name == name)
+    WaitForTask(made.PowerOnVM_Task())
+    Disconnect(session)
+
+
+def test_vm_that_was_made_by_hand_is_captured_kept_and_not_in_the_way(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    """As base images begin: a VM of any name that has the computer's MAC address."""
+    site.vms.mkdir(exist_ok=True)
+    make_by_hand(site, "vm1_base")
+    request = in_use(site, daemon)
+    assert list(site.machines()) == ["vm1_base"]
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+
+    site.set_state(request, "image")
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    eventually(lambda: site.scalar("SELECT COUNT(*) FROM request") == 0, daemon.describe)
+    assert site.computer(1) == "available", daemon.describe()
+    machines = site.machines()
+    assert machines[f"vm1_{CAPTURED}"].power == "poweredOn"
+    assert machines["vm1_base"].power == "poweredOff"
+    assert (site.vms / "by-hand" / f"{FIRST}-flat.vmdk").exists()

@@ -20,6 +20,7 @@ from tests.site import REVISION
 from tests.ssh_hosts import Host, Network
 from tests.steps import step_names
 from vcld.provisioning import esxi
+from vcld.provisioning.esxi.marker import Marker
 
 daemons = esxi_fixtures.daemons
 STEPS = [step for step in step_names(Path(esxi.__file__).parent) if step.startswith("retrieve:")]
@@ -142,6 +143,23 @@ def test_image_is_fetched_and_loaded(site: EsxiSite, daemon: Daemon, partner: Ho
     known = Path(f"{partner.network.node_key}.known_hosts").read_text()
     assert known.startswith(f"{partner.private} ssh-ed25519 ")
     assert site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
+
+
+def test_marker_of_a_partner_holds_where_a_disk_is_listed_as_one_file(
+    site: EsxiSite, daemon: Daemon, partner: Host
+) -> None:
+    """Real hosts list disks so; the partner's marker names the files that it has."""
+    folder = f"{ROOT}/{FIRST}"
+    listed = partner.sh(f"cd {folder} && stat -c '%n %s' *").split()
+    sizes = dict(zip(listed[::2], map(int, listed[1::2]), strict=True))
+    text = Marker(image=FIRST, files=sizes).to_text()
+    partner.sh(f"printf %s {shlex.quote(text)} > {folder}/vcld-image.json")
+    site.vcsim.list_whole_disks()
+
+    for computer in (1, 2):
+        request = site.ask("reload", computer)
+        eventually(lambda: site.pair(request) == "gone", daemon.describe, 60)  # noqa: B023
+        assert f"vm{computer}_{FIRST}" in site.machines(), daemon.describe()
 
 
 def test_two_computers_that_lack_an_image_fetch_it_once(site: EsxiSite, daemon: Daemon) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pyVim.connect import Disconnect
 from sqlalchemy.engine import Engine
 
 from tests import esxi_fixtures
@@ -193,3 +194,58 @@ def test_no_master_is_removed_when_another_host_cannot_be_asked(
     eventually(lambda: daemon.events("work ended", request_id=request), daemon.describe, 90)
     assert (site.masters / SECOND).exists()
     assert daemon.events("no master is removed: another host on the datastore cannot be asked")
+
+
+def test_space_is_what_is_free_now_and_not_what_the_host_last_saw(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    for server in site.servers:
+        server.free_space(shared=1 * GIB, seen=False)
+
+    request = site.ask("reload", 1)
+
+    ended = eventually(lambda: daemon.events("work ended", request_id=request), daemon.describe)
+    assert "too little space" in ended[0]["reason"]
+
+
+def test_no_master_is_removed_when_a_vm_does_not_say_what_it_uses(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    """vm2 on the other host cannot be reached now; its disk is linked to SECOND."""
+    loaded = site.ask("reload", 2, image=OTHER_IMAGE, revision=OTHER_REVISION)
+    eventually(lambda: site.pair(loaded) == "gone", daemon.describe)
+    site.servers[1].set_connection("vm2_", "inaccessible")
+    shutil.copytree(site.repository / FIRST, site.masters / FIRST)
+    site.store(site.repository, "simulator-third-v1")
+    site.execute("UPDATE imagerevision SET imagename = 'simulator-third-v1' WHERE id = 22")
+    for server in site.servers:
+        server.free_space(shared=1 * GIB)
+
+    request = site.ask("reload", 1, revision=22)
+
+    eventually(lambda: daemon.events("work ended", request_id=request), daemon.describe)
+    assert daemon.events("no master is removed: a VM does not say which disks it has")
+    assert (site.masters / FIRST).exists()
+    assert (site.masters / SECOND).exists()
+
+
+def test_master_that_another_may_be_removing_is_not_linked_to(
+    site: EsxiSite, daemon: Daemon, run: Run
+) -> None:
+    shutil.copytree(site.repository / FIRST, site.masters / FIRST)
+    session = site.vcsim.connect()
+    stores = session.RetrieveContent().rootFolder.childEntity[0].datastore
+    (url,) = (store.summary.url for store in stores if store.name == "shared")
+    Disconnect(session)
+    name = f"master:{url}/masters/{FIRST}"
+    token = run(leases.join, name, reservationid=4711)
+    assert run(leases.advance, name, token, limit=1).slot == 0
+
+    request = site.ask("reload", 1)
+
+    waits = f"waiting for the copy of {FIRST} to datastore shared"
+    eventually(lambda: ("info", waits) in site.load_log(request), daemon.describe)
+    assert site.machines() == {}
+    run(leases.release, name, token)
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert list(site.machines()) == [f"vm1_{FIRST}"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,10 +26,23 @@ from vcld.errors import (
     FatalProvisioningError,
     ProvisioningError,
 )
-from vcld.provisioning.esxi import credentials, faults, marker, naming, placing, spec, vmx
+from vcld.provisioning.esxi import (
+    credentials,
+    descriptor,
+    faults,
+    marker,
+    naming,
+    placing,
+    rights,
+    spec,
+    usage,
+    vmx,
+)
 from vcld.provisioning.esxi.endpoint import make_endpoint
 from vcld.provisioning.esxi.files import FileFacts
 from vcld.provisioning.esxi.host import lease_name
+from vcld.provisioning.esxi.images import StoredImage
+from vcld.provisioning.esxi.inventory import Datastore, Inventory
 from vcld.provisioning.esxi.marker import Hardware, Marker
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 from vcld.snapshot import VMProfile
@@ -135,6 +150,9 @@ def test_password_shows_in_no_text_of_an_endpoint() -> None:
         ({"hosts": {"esx1": {"thumbprint": "abc"}}}, "64 hex digits"),
         ({"hosts": {"esx1": {"insecure": True}}}, "unknown key 'insecure'"),
         ([], "must hold 'hosts:'"),
+        ({"hosts": {"esx1": "192.0.2.1"}}, "'esx1.example.edu' must hold keys and values"),
+        ({"all": ["x"]}, "'all' must hold keys and values"),
+        ({"hosts": {"esx1": {"port": "https"}}}, "port of esx1.example.edu is 'https'"),
     ],
 )
 def test_file_of_hosts_that_cannot_be_meant_is_refused(
@@ -196,7 +214,9 @@ def test_names_of_leases_fit_their_column_and_stay_apart() -> None:
     ("facts", "shared"),
     [
         ({"summary.multipleHostAccess": True}, True),
-        ({"summary.multipleHostAccess": False}, False),
+        # A vCenter speaks for its own hosts only.
+        ({"summary.multipleHostAccess": False}, True),
+        ({"summary.multipleHostAccess": False, "info": vim.host.LocalDatastoreInfo()}, False),
         ({}, True),
         ({"info": vim.host.NasDatastoreInfo()}, True),
         ({"info": vim.host.VmfsDatastoreInfo(vmfs=vim.host.VmfsVolume())}, True),
@@ -254,6 +274,9 @@ def test_marker_tells_a_damaged_image() -> None:
     assert caught.value.blame is Blame.IMAGE
     with pytest.raises(FatalProvisioningError, match="has no bytes instead of 10"):
         read.check("[x] a", {})
+    # Written by a host, which lists a disk as one; here are its descriptor and its data.
+    apart = {"a.vmdk": FileFacts(size_bytes=1), "a-flat.vmdk": FileFacts(size_bytes=10)}
+    read.check("[x] a", apart)
     for text in ("", "[]", '{"image": 1}'):
         with pytest.raises(FatalProvisioningError, match="cannot be read"):
             marker.from_text(text, "[x] a")
@@ -267,6 +290,22 @@ def test_marker_tells_a_damaged_image() -> None:
         (vim.fault.NoPermission(), FatalProvisioningError, Blame.VMHOST),
         (vim.fault.GenericVmConfigFault(), ProvisioningError, Blame.COMPUTER),
         (vim.fault.InsufficientCpuResourcesFault(), ProvisioningError, Blame.VMHOST),
+        (vim.fault.InvalidState(), ProvisioningError, Blame.VMHOST),  # in maintenance mode
+        (vim.fault.InaccessibleDatastore(), ProvisioningError, Blame.VMHOST),
+        (vim.fault.CannotAccessNetwork(), ProvisioningError, Blame.VMHOST),
+        (vim.fault.CannotAccessFile(), ProvisioningError, Blame.VMHOST),
+        (
+            # How an ESXi host tells of a start whose swap file does not fit.
+            vim.fault.GenericVmConfigFault(
+                faultMessage=[
+                    vmodl.LocalizableMessage(
+                        key="msg.vmk.status.VMK_NO_SPACE", message="No space left on device"
+                    )
+                ]
+            ),
+            ProvisioningError,
+            Blame.VMHOST,
+        ),
     ],
 )
 def test_only_faults_of_the_vm_blame_the_computer(fault: Any, kind: type, blame: Blame) -> None:
@@ -275,3 +314,174 @@ def test_only_faults_of_the_vm_blame_the_computer(fault: Any, kind: type, blame:
     assert type(made) is kind
     assert made.blame is blame
     assert str(made).startswith("vm1 cannot be started: ")
+
+
+def test_host_says_below_the_fault_why_a_vm_does_not_start() -> None:
+    """Hand-made after what ESXi hosts answer; vcsim has no such messages."""
+    fault = vim.fault.GenericVmConfigFault(
+        faultMessage=[vmodl.LocalizableMessage(message="Module 'DevicePowerOn' power on failed.")]
+    )
+    fault.msg = "An error occurred while powering on the VM."
+
+    text = str(faults.translate(fault, "vm1 cannot be started", Blame.COMPUTER))
+
+    assert text.endswith("powering on the VM. Module 'DevicePowerOn' power on failed.")
+
+
+@pytest.mark.parametrize(
+    ("guestos", "guest_id"),
+    [
+        ("fedora-64", "fedora64Guest"),
+        ("other3xlinux-64", "other3xLinux64Guest"),
+        ("windows2019srvnext-64", "windows2019srvNext_64Guest"),
+        ("winvista", "winVistaGuest"),
+        ("oraclelinux7-64", "oracleLinux7_64Guest"),
+        ("rhel7-64", "rhel7_64Guest"),
+        ("windows9srv-64", "windows9Server64Guest"),
+        ("noidea", ""),
+    ],
+)
+def test_guest_of_a_reference_file_is_one_that_the_api_knows(guestos: str, guest_id: str) -> None:
+    assert vmx.guest_id_of(guestos) == guest_id
+
+
+def test_hardware_of_a_reference_file_is_never_older_than_its_devices() -> None:
+    assert vmx.hardware_of('virtualHW.version = "4"\n').version == "vmx-07"
+    assert vmx.hardware_of('virtualHW.version = "13"\n').version == "vmx-13"
+
+
+def test_datastore_has_one_url_whoever_is_asked() -> None:
+    """As stand-alone hosts and vCenters write it."""
+    assert placing.common_url("/vmfs/volumes/54343bd3-39a8") == "ds:///vmfs/volumes/54343bd3-39a8/"
+    assert (
+        placing.common_url("ds:///vmfs/volumes/54343bd3-39a8/")
+        == "ds:///vmfs/volumes/54343bd3-39a8/"
+    )
+    assert placing.common_url("/tmp/store") == "/tmp/store"
+
+
+def test_host_whose_profile_names_a_datastore_by_its_id_may_share_it() -> None:
+    store = Datastore(
+        ref=None, name="nfs", url="ds:///vmfs/volumes/2da3986c-a152ca17/", capacity_bytes=0,
+        free_bytes=0, accessible=True, shared=True, browser=None,
+    )  # fmt: skip
+    profile = make_vmhost().profile
+
+    assert not usage.may_share(profile, store)
+    for path in ("/vmfs/volumes/2da3986c-a152ca17/masters", "[nfs] masters", "/"):
+        assert usage.may_share(dataclasses.replace(profile, vmpath=path), store)
+
+
+def cluster(*, drs: bool, memory_mib: Sequence[int]) -> tuple[placing.Place, dict[Any, Any]]:
+    """A cluster's properties, made by hand: that of vcsim always has DRS."""
+    hosts = tuple(vim.HostSystem(f"host-{number}") for number, _ in enumerate(memory_mib))
+    store, compute = vim.Datastore("ds-1"), vim.ClusterComputeResource("c-1")
+    nets = [vim.Network("n-1"), vim.Network("n-2")]
+    found: dict[Any, Any] = {
+        store: {"name": "data"},
+        nets[0]: {"name": "Private"},
+        nets[1]: {"name": "Public"},
+        compute: {
+            "configurationEx": vim.cluster.ConfigInfoEx(
+                drsConfig=vim.cluster.DrsConfigInfo(enabled=drs)
+            )
+        },
+    }
+    for host, mib in zip(hosts, memory_mib, strict=True):
+        memory = {"summary.hardware.memorySize": mib << 20}
+        found[host] = {"datastore": [store], "network": nets, **memory}
+    place = placing.Place(pool=None, compute=compute, center=None, hosts=hosts, alive=hosts)
+    return place, found
+
+
+def test_cluster_with_drs_chooses_the_host_itself() -> None:
+    profile = make_vmhost().profile
+    place, found = cluster(drs=True, memory_mib=[1024, 1024])
+
+    assert placing.choose_host(found, place, profile) is None
+
+
+def test_cluster_without_drs_is_told_a_host_that_sees_datastores_and_networks() -> None:
+    profile = make_vmhost().profile
+    place, found = cluster(drs=False, memory_mib=[1024, 1024, 1024, 1024])
+    first, second, third, fourth = place.hosts
+    found[first]["datastore"] = []
+    found[fourth]["network"] = found[fourth]["network"][:1]
+    found[third]["summary.quickStats.overallMemoryUsage"] = 1024
+
+    chosen = [placing.choose_host(found, place, profile) for _ in range(200)]
+
+    assert not {first, fourth} & set(chosen)
+    assert chosen.count(second) > chosen.count(third)
+
+
+def test_disk_of_the_node_s_repository_is_known_by_its_descriptor() -> None:
+    text = '# Disk DescriptorFile\nRW 4192256 SPARSE "a-s001.vmdk"\nRW 2048 SPARSE "a-s002.vmdk"\n'
+
+    assert descriptor.capacity_kib(text) == (4192256 + 2048) // 2
+    assert [one.file_bytes for one in descriptor.extents_of(text)] == [None, None]
+    assert descriptor.extents_of('RW 8 VMFS "a-flat.vmdk"\n')[0].file_bytes == 4096
+    assert descriptor.capacity_kib("# Disk DescriptorFile\n") is None
+
+
+def configured(version: str, *, nests: bool = True) -> Any:
+    """The configuration of a VM whose image was captured with hardware of that version."""
+    inventory = Inventory(
+        datacenter=None, datacenter_path="", folder=None, pool=None, host=None, cores=8,
+        nests=nests, datastores={}, networks={}, machines=(),
+    )  # fmt: skip
+    master = StoredImage(
+        name="a", folder=DatastorePath("ds", "a"), files={}, hardware=Hardware(version=version)
+    )
+    folder = DatastorePath("ds", "vm1_2-v1")
+    disk = spec.own_disk(folder, 1024)
+    return spec.make_config(make_reservation(), inventory, folder, master, disk, [])
+
+
+def test_vm_may_run_hypervisors_where_host_and_hardware_can() -> None:
+    """As the Perl daemon's could; vcsim's hosts cannot."""
+    assert configured("vmx-13").nestedHVEnabled
+    assert configured("").nestedHVEnabled
+    assert not configured("vmx-07").nestedHVEnabled
+    assert not configured("vmx-13", nests=False).nestedHVEnabled
+
+
+def test_rights_are_asked_for_where_the_server_wants_them() -> None:
+    """Made by hand: vcsim grants whatever it is asked for."""
+    folder, store = vim.Folder("f-1"), vim.Datastore("ds-1")
+    given = {folder: set(rights.OF_VMS), store: {"Datastore.Browse"}}
+
+    class Manager:
+        def HasPrivilegeOnEntity(self, ref: Any, _key: str, names: list[str]) -> list[bool]:  # noqa: N802
+            return [name in given.get(ref, set(rights.OF_POOL)) for name in names]
+
+    client: Any = SimpleNamespace(
+        content=SimpleNamespace(authorizationManager=Manager(), sessionManager=None),
+        read_one=lambda _ref, _path: {"currentSession": SimpleNamespace(key="k")},
+    )
+    data = Datastore(
+        ref=store, name="data", url="", capacity_bytes=0, free_bytes=0, accessible=True,
+        shared=False, browser=None,
+    )  # fmt: skip
+    inventory = Inventory(
+        datacenter=None, datacenter_path="", folder=folder, pool=vim.ResourcePool("p-1"),
+        host=None, cores=8, datastores={"data": data}, networks={}, machines=(),
+    )  # fmt: skip
+
+    text, ok = rights.check(client, inventory, make_vmhost(), clones=False)
+
+    assert not ok
+    assert text == "lacks Datastore.AllocateSpace, Datastore.FileManagement on datastore data"
+
+
+def test_mac_address_is_read_however_it_is_written() -> None:
+    computer = dataclasses.replace(
+        make_reservation().computer, vmhost=make_vmhost(), eth1macaddress=None
+    )
+
+    for text in ("00:50:56:00:00:0A", "00-50-56-00-00-0a", "0050.5600.000a"):
+        one = dataclasses.replace(computer, eth0macaddress=text)
+        assert naming.mac_addresses(one) == ("00:50:56:00:00:0a", None)
+    wrong = dataclasses.replace(computer, eth0macaddress="00:50:56")
+    with pytest.raises(FatalProvisioningError, match=r"eth0macaddress of computer .* no MAC"):
+        naming.mac_addresses(wrong)

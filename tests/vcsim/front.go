@@ -23,7 +23,7 @@ type Rule struct {
 	Method string `json:"method"` // pattern, such as PowerOnVM_Task or *
 	Match  string `json:"match"`  // regular expression that the request must contain
 	// slow: the task takes time; error: the task ends in Fault; late: it is done, but the task
-	// ends in Fault; hang: the task never ends; fault: the call itself is refused; 503; cut: the
+	// ends in Fault; hang: the task never ends; fault: the call itself is refused; 503; 401; cut: the
 	// connection is cut before the call; lost: the call is done, its answer is lost; delay.
 	Action  string  `json:"action"`
 	Fault   string  `json:"fault"`
@@ -41,6 +41,8 @@ type Front struct {
 	rules  []*Rule
 	calls  map[string]int
 	free   map[string]int64         // what datastores report, whatever the simulator reckons
+	unseen map[string]int64         // what they report once they are told to look
+	whole  bool                     // disks are listed as one file
 	tasks  map[string]chan struct{} // closed when the task is cancelled
 	active map[string]int
 	most   map[string]int
@@ -49,7 +51,7 @@ type Front struct {
 // NewFront makes one.
 func NewFront(next http.Handler, world *World) *Front {
 	return &Front{next: next, world: world, calls: map[string]int{},
-		free: map[string]int64{}, tasks: map[string]chan struct{}{}, active: map[string]int{}, most: map[string]int{}}
+		free: map[string]int64{}, unseen: map[string]int64{}, tasks: map[string]chan struct{}{}, active: map[string]int{}, most: map[string]int{}}
 }
 
 var methodName = regexp.MustCompile(`<soapenv:Body><(\w+)`)
@@ -66,6 +68,11 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rule := f.strike(name, body)
 	if rule != nil && f.refuse(w, rule) {
+		return
+	}
+	if name == "RefreshDatastore" { // the simulator's own answer is empty
+		f.refreshSpace()
+		fmt.Fprint(w, refreshed)
 		return
 	}
 	f.fixSpace()
@@ -86,7 +93,43 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()[key] = values
 	}
 	w.WriteHeader(answer.Code)
-	_, _ = w.Write(answer.Body.Bytes())
+	_, _ = w.Write(f.list(answer.Body.Bytes()))
+}
+
+var (
+	entry     = regexp.MustCompile(`(?s)<file[ >].*?</file>`)
+	entryPath = regexp.MustCompile(`<path>(.*?)</path>`)
+	entrySize = regexp.MustCompile(`<fileSize>(\d+)</fileSize>`)
+)
+
+// list shows each disk in a folder as one file that is as large as its data, if a test wants it:
+// so do real hosts, while the simulator lists the files that a disk consists of.
+func (f *Front) list(body []byte) []byte {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if !f.whole {
+		return body
+	}
+	data := map[string]string{}
+	for _, found := range entry.FindAllString(string(body), -1) {
+		name, size := entryPath.FindStringSubmatch(found), entrySize.FindStringSubmatch(found)
+		if name != nil && size != nil && strings.HasSuffix(name[1], "-flat.vmdk") {
+			data[strings.TrimSuffix(name[1], "-flat.vmdk")+".vmdk"] = size[0]
+		}
+	}
+	return entry.ReplaceAllFunc(body, func(found []byte) []byte {
+		name := entryPath.FindSubmatch(found)
+		if name == nil {
+			return found
+		}
+		if strings.HasSuffix(string(name[1]), "-flat.vmdk") {
+			return nil
+		}
+		if size, ok := data[string(name[1])]; ok {
+			return entrySize.ReplaceAll(found, []byte(size))
+		}
+		return found
+	})
 }
 
 // fixSpace undoes the simulator's own reckoning, which never gives back what a disk took.
@@ -101,6 +144,21 @@ func (f *Front) fixSpace() {
 		}
 		simulator.Map.WithLock(store, func() { store.Summary.FreeSpace = bytes })
 	}
+}
+
+const refreshed = `<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope ` +
+	`xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"><soapenv:Body>` +
+	`<RefreshDatastoreResponse xmlns="urn:vim25"></RefreshDatastoreResponse>` +
+	`</soapenv:Body></soapenv:Envelope>`
+
+// refreshSpace lets datastores report what is free now.
+func (f *Front) refreshSpace() {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	for name, bytes := range f.unseen {
+		f.free[name] = bytes
+	}
+	f.unseen = map[string]int64{}
 }
 
 func (f *Front) serveFile(w http.ResponseWriter, r *http.Request) {
@@ -138,6 +196,8 @@ func (f *Front) refuse(w http.ResponseWriter, rule *Rule) bool {
 	switch rule.Action {
 	case "503":
 		w.WriteHeader(http.StatusServiceUnavailable)
+	case "401":
+		w.WriteHeader(http.StatusUnauthorized)
 	case "cut":
 		cut(w)
 	case "delay":
@@ -195,8 +255,17 @@ func (f *Front) Control() http.Handler {
 		f.mutex.Lock()
 		defer f.mutex.Unlock()
 		for name, bytes := range free {
-			f.free[name] = bytes
+			if r.URL.Query().Get("unseen") != "" {
+				f.unseen[name] = bytes
+			} else {
+				f.free[name] = bytes
+			}
 		}
+	})
+	mux.HandleFunc("/whole", func(_ http.ResponseWriter, r *http.Request) {
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		_ = json.NewDecoder(r.Body).Decode(&f.whole)
 	})
 	mux.HandleFunc("/vm", func(_ http.ResponseWriter, r *http.Request) {
 		var wanted struct{ Name, Connection string }

@@ -97,7 +97,9 @@ func (w *World) missingDisk(vm *simulator.VirtualMachine) string {
 // flatten makes a copied disk independent of the parents of its source.
 func (w *World) flatten(source, copied string) {
 	if data, ok := w.content(source); ok {
-		_ = os.WriteFile(w.file(copied), []byte("# Disk DescriptorFile\n"), 0o600)
+		extent := filepath.Base(flat(w.file(copied)))
+		text := "# Disk DescriptorFile\nRW 0 SPARSE \"" + extent + "\"\n"
+		_ = os.WriteFile(w.file(copied), []byte(text), 0o600)
 		_ = os.WriteFile(flat(w.file(copied)), data, 0o600)
 	}
 }

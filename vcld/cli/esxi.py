@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
+    # Who asks wants to know now whether the host is there.
+    settings = dataclasses.replace(settings, vsphere_patience_seconds=0.0)
     database = service.connect(settings)
     tools = _tools(database, settings)
     return (_check if options.what == "check" else _plan)(options, database, tools)

@@ -59,10 +59,17 @@ class Capture:
             host.machines.remove(vm for vm in host.machines.own() if vm.ref == machine.ref)
 
     def _refuse_taken(self) -> None:
-        if self._host.masters.find(self._image) or self._host.find_stored(self._image):
+        found = self._host.masters.find(self._image) or self._host.find_stored(self._image)
+        if found is not None:
+            where = found.folder if found.folder.datastore else "the repository"
             raise FatalProvisioningError(
-                f"image {self._image} exists already; nothing was captured", blame=Blame.IMAGE
+                f"image {self._image} exists already in {where}; nothing was captured: if it is"
+                " left from a capture that did not end, remove it there and capture again",
+                blame=Blame.IMAGE,
             )
+        for place in (self._host.masters, self._host.repository):
+            if place is not None:
+                place.refuse_incomplete(self._image)
 
     def _only_disk(self, machine: Machine) -> Disk:
         disks = self._host.machines.disks(machine)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pyVmomi import vmodl
 
 from vcld.errors import VcldError
 from vcld.guest.interface import Tools
-from vcld.provisioning.esxi import disks, naming
+from vcld.provisioning.esxi import disks, naming, rights
 from vcld.provisioning.esxi.client import Client
 from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.endpoint import make_endpoint
@@ -23,30 +19,9 @@ from vcld.provisioning.esxi.inventory import Inventory
 from vcld.provisioning.esxi.paths import parse
 from vcld.provisioning.esxi.placing import read_inventory
 from vcld.provisioning.esxi.session import Session
-from vcld.provisioning.esxi.space import GIB, SPARE_BYTES
+from vcld.provisioning.esxi.space import GIB, SPARE_BYTES, free_bytes
 from vcld.snapshot import VMHost
 from vcld.store import leases, secrets
-
-#: What the profile's user must be allowed to do where its VMs are made.
-PRIVILEGES = (
-    "Datastore.AllocateSpace",
-    "Datastore.Browse",
-    "Datastore.FileManagement",
-    "Network.Assign",
-    "Resource.AssignVMToPool",
-    "VirtualMachine.Inventory.Create",
-    "VirtualMachine.Inventory.Unregister",
-    "VirtualMachine.Interact.PowerOn",
-    "VirtualMachine.Interact.PowerOff",
-)
-
-
-#: Besides, where clones are wanted.
-CLONE_PRIVILEGES = (
-    "VirtualMachine.Provisioning.Clone",
-    "VirtualMachine.State.CreateSnapshot",
-    "VirtualMachine.Config.Rename",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +54,12 @@ def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
         return [Finding(what="API", ok=False, text=str(err))]
     try:
         inventory = read_inventory(client, vmhost)
+        if inventory.in_maintenance:
+            text = "in maintenance mode: nothing can be started"
+            found.append(Finding(what="host", ok=False, text=text))
         mode = _disks(client, vmhost, tools, found)
-        wanted = PRIVILEGES + (CLONE_PRIVILEGES if mode is DiskMode.CLONE else ())
-        found += _rights(client, inventory, wanted)
+        text, ok = rights.check(client, inventory, vmhost, clones=mode is DiskMode.CLONE)
+        found.append(Finding(what="rights", ok=ok, text=text))
         found += _datastores(client, inventory, vmhost, tools)
         found += _networks(inventory, vmhost)
     except VcldError as err:
@@ -105,21 +83,6 @@ def _disks(client: Client, vmhost: VMHost, tools: Tools, found: list[Finding]) -
     return mode
 
 
-def _rights(client: Client, inventory: Inventory, privileges: Sequence[str]) -> list[Finding]:
-    manager = client.content.authorizationManager
-    sessions = client.content.sessionManager
-    try:
-        current: Any = client.read_one(sessions, "currentSession").get("currentSession")
-        has = manager.HasPrivilegeOnEntity(inventory.folder, current.key, list(privileges))
-    except (vmodl.MethodFault, AttributeError):
-        text = "the server does not tell them; the first load will"
-        return [Finding(what="rights", ok=True, text=text)]
-    lacking = [name for name, given in zip(privileges, has, strict=False) if not given]
-    if lacking:
-        return [Finding(what="rights", ok=False, text=f"lacks {', '.join(lacking)}")]
-    return [Finding(what="rights", ok=True, text="all that a load needs")]
-
-
 def _datastores(
     client: Client, inventory: Inventory, vmhost: VMHost, tools: Tools
 ) -> list[Finding]:
@@ -135,11 +98,15 @@ def _datastores(
             store = inventory.datastore(path.datastore)
             path = dataclasses.replace(path, datastore=store.name)
             entries = files.list(path) if path.path else {}
-        except (VcldError, ValueError) as err:
+        except ValueError:
+            wrong = f"the path {text!r} names no datastore; write [datastore] folder"
+            found.append(Finding(what=what, ok=False, text=wrong))
+            continue
+        except VcldError as err:
             found.append(Finding(what=what, ok=False, text=f"{text}: {err}"))
             continue
         promised: int = tools.run(leases.promised, f"space:{store.url}")
-        free = store.free_bytes - promised - SPARE_BYTES
+        free = free_bytes(client, store) - promised - SPARE_BYTES
         facts = f"{path}: {free / GIB:.1f} GiB for new loads, {promised / GIB:.1f} GiB promised"
         if entries is None:
             facts += "; the folder is not there yet"

@@ -61,7 +61,7 @@ def make_endpoint(
         )
     return Endpoint(
         name=vmhost.hostname,
-        address=facts.get("address") or vmhost.privateIPaddress or vmhost.IPaddress,
+        address=str(facts.get("address") or "") or vmhost.privateIPaddress or vmhost.IPaddress,
         port=int(facts.get("port", HTTPS_PORT)),
         username=profile.username,
         password=credentials.password_of(profile, settings, find_secret),
@@ -81,17 +81,29 @@ def _entry(path: str, hostname: str) -> Mapping[str, Any]:
         raise ConfigError(f"key vsphere_config: {path} cannot be read: {err.strerror}") from err
     except yaml.YAMLError as err:
         raise ConfigError(f"key vsphere_config: {path} is not YAML: {err}") from err
-    hosts = data.get("hosts", {}) if isinstance(data, dict) else None
+    hosts = data.get("hosts") or {} if isinstance(data, dict) else None
     if not isinstance(hosts, dict):
         raise ConfigError(f"key vsphere_config: {path} must hold 'hosts:' and a name for each")
     short = hostname.partition(".")[0]
     own = hosts.get(hostname) or hosts.get(short) or {}
-    facts = {**(data.get("all") or {}), **own}
+    common = data.get("all") or {}
+    for name, part in (("all", common), (hostname, own)):
+        if not isinstance(part, dict):
+            raise ConfigError(
+                f"key vsphere_config: {path}: {name!r} must hold keys and values, such as"
+                f" 'address: 192.0.2.1'; there are {', '.join(sorted(KNOWN_KEYS))}"
+            )
+    facts = {**common, **own}
     unknown = sorted(set(facts) - KNOWN_KEYS)
     if unknown:
         raise ConfigError(
             f"key vsphere_config: {path}: {hostname} has the unknown key {unknown[0]!r};"
             f" there are {', '.join(sorted(KNOWN_KEYS))}"
+        )
+    port = str(facts.get("port", HTTPS_PORT))
+    if not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ConfigError(
+            f"key vsphere_config: {path}: the port of {hostname} is {port!r}, not a number"
         )
     thumbprint = re.sub(r"[:\s]", "", str(facts.get("thumbprint", "")))
     if thumbprint and not re.fullmatch(r"[0-9a-fA-F]{64}", thumbprint):

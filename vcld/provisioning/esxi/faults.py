@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from vcld.errors import (
 )
 
 T = TypeVar("T")
+LONGEST_TEXT = 400
 #: Somebody else works on the same thing: it may be free in a moment.
 BUSY = (
     vim.fault.TaskInProgress,
@@ -36,14 +38,38 @@ AWAY = (
 FULL = (vim.fault.NoDiskSpace, vim.fault.InsufficientStorageSpace)
 #: What the host cannot give now, whatever VM asks.
 EXHAUSTED = (vim.fault.InsufficientResourcesFault, vmodl.fault.NotEnoughLicenses)
+#: What is wrong with the host, its datastores or its networks, whatever VM asks.
+#: ``InvalidState`` is a host's in maintenance mode.
+OF_HOST = (
+    vim.fault.InvalidState,
+    vim.fault.InvalidDatastore,
+    vim.fault.HostConfigFault,
+    vim.fault.NoCompatibleHost,
+    vim.fault.CannotAccessVmComponent,
+    vim.fault.Timedout,
+)
+NO_SPACE = re.compile(r"no.?space|no more space|not enough space|extend swap file", re.IGNORECASE)
 FORBIDDEN = (vim.fault.NoPermission, vim.fault.RestrictedVersion)
 
 
 def describe(fault: Any) -> str:
     """A fault in a clause: its name, and its own words if it has any."""
     name = type(fault).__name__.rpartition(".")[2]
-    text = getattr(fault, "msg", None) or ""
-    return f"{name}: {text}" if text else name
+    texts = [getattr(fault, "msg", None) or "", *_messages(fault)]
+    said = " ".join(dict.fromkeys(text.strip() for text in texts if text.strip()))
+    return f"{name}: {said[:LONGEST_TEXT]}" if said else name
+
+
+def _messages(fault: Any) -> list[str]:
+    """What the host says below the fault: there is the reason why a VM does not start."""
+    return [str(one.message or "") for one in getattr(fault, "faultMessage", None) or ()]
+
+
+def _is_full(fault: Any) -> bool:
+    """True when there is no space; a start that lacks it says so in its messages only."""
+    messages = getattr(fault, "faultMessage", None) or ()
+    texts = [fault.msg or "", *(f"{one.key} {one.message}" for one in messages)]
+    return isinstance(fault, FULL) or any(NO_SPACE.search(text) for text in texts)
 
 
 def translate(fault: Any, what: str, blame: Blame = Blame.VMHOST) -> ProvisioningError:
@@ -51,9 +77,9 @@ def translate(fault: Any, what: str, blame: Blame = Blame.VMHOST) -> Provisionin
     text = f"{what}: {describe(fault)}"
     if isinstance(fault, AWAY):
         return BackendUnavailableError(text)
-    if isinstance(fault, FULL):
+    if _is_full(fault):
         return ProvisioningError(f"{what}: the datastore is full", blame=Blame.VMHOST)
-    if isinstance(fault, EXHAUSTED):
+    if isinstance(fault, (*EXHAUSTED, *OF_HOST)):
         return ProvisioningError(text, blame=Blame.VMHOST)
     if isinstance(fault, FORBIDDEN):
         return FatalProvisioningError(
@@ -61,6 +87,8 @@ def translate(fault: Any, what: str, blame: Blame = Blame.VMHOST) -> Provisionin
             " reading",
             blame=Blame.VMHOST,
         )
+    if isinstance(fault, vim.fault.FileFault) and blame is Blame.COMPUTER:
+        return ProvisioningError(text, blame=Blame.VMHOST)  # the VM is not what cannot be read
     return ProvisioningError(text, blame=blame)
 
 

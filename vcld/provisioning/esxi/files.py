@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 from pyVmomi import vim
 
+from vcld import clock
 from vcld.errors import BackendUnavailableError, Blame, ProvisioningError
 from vcld.provisioning.esxi import faults
 from vcld.provisioning.esxi.client import Client
@@ -23,7 +24,9 @@ browser: Any = vim.host.DatastoreBrowser
 #: Texts are markers and configurations; whatever is larger is none of ours.
 LONGEST_TEXT_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
-OK, CREATED, NOT_FOUND = 200, 201, 404
+OK, CREATED, UNAUTHORIZED, NOT_FOUND = 200, 201, 401, 404
+#: Sessions that are idle for long end; a call renews them.
+IDLE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,15 +140,18 @@ class Files:
         source: DatastorePath,
         target: DatastorePath,
         on_progress: Callable[[int], None] = lambda percent: None,
+        *,
+        adapter: str = "lsiLogic",
     ) -> None:
         """Copy a disk, with all that its parents hold, to one that stands alone.
 
-        A host makes a thin one; vCenter refuses a format and keeps that of the source.
+        A host makes a thin one for the ``adapter``, by which a BIOS reckons the disk's geometry;
+        vCenter refuses a format and keeps that of the source.
         """
         manager, center = self._client.content.virtualDiskManager, self._inventory.datacenter
         spec = None
         if not self._client.session.is_vcenter:
-            spec = vim.VirtualDiskManager.VirtualDiskSpec(diskType="thin", adapterType="lsiLogic")
+            spec = vim.VirtualDiskManager.VirtualDiskSpec(diskType="thin", adapterType=adapter)
         what = f"{source} cannot be copied to {target}"
         try:
             self._client.run_task(
@@ -212,8 +218,10 @@ class Files:
     ) -> tuple[int, bytes]:
         session = self._client.session
         endpoint = session.endpoint
+        if clock.monotonic() - session.called_at > IDLE_SECONDS:
+            self._client.read_one(session.content.sessionManager, "currentSession")
         query = urllib.parse.urlencode(
-            {"dcPath": self._inventory.datacenter_name, "dsName": path.datastore}
+            {"dcPath": self._inventory.datacenter_path, "dsName": path.datastore}
         )
         target = f"/folder/{urllib.parse.quote(path.path)}?{query}"
         headers = {"Cookie": session.cookie, "Content-Type": "application/octet-stream"}
@@ -226,10 +234,16 @@ class Files:
             connection.request(method, target, body or None, headers)
             answer = connection.getresponse()
             if into is not None and answer.status == OK:
+                done = 0
                 while part := answer.read(CHUNK_BYTES):
                     into.write(part)
+                    done += len(part)
                     self._client.on_tick()
+                if str(done) != answer.headers.get("Content-Length", str(done)):
+                    raise http.client.IncompleteRead(b"")
                 return answer.status, b""
+            if answer.status == UNAUTHORIZED:
+                raise http.client.HTTPException("the session has ended")
             return answer.status, answer.read(LONGEST_TEXT_BYTES)
         except (OSError, http.client.HTTPException, CertificateError) as err:
             raise BackendUnavailableError(

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
 from vcld.provisioning.esxi import marker, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
-from vcld.provisioning.esxi.marker import MARKER, Hardware
+from vcld.provisioning.esxi.marker import MARKER, Hardware, Marker
 from vcld.provisioning.esxi.paths import DatastorePath
 from vcld.provisioning.esxi.vmx import hardware_of, text_of
 
 MIB = 1 << 20
+#: What a disk's own description calls controllers that are none of SCSI.
+ADAPTERS = {"VirtualIDEController": "ide", "VirtualBusLogicController": "busLogic"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class ImageFolder:
         if MARKER in present:
             text = self.files.read_text(folder / MARKER) or ""
             found = marker.from_text(text, folder)
-            found.check(folder, present)
+            found.check(folder, self._as_marked(found, naming.disk_in(folder, name), present))
             capacity, hardware = found.capacity_kib, found.hardware
         elif naming.reference_of(name) in present:
             hardware = hardware_of(self.files.read_text(folder / naming.reference_of(name)) or "")
@@ -79,6 +81,37 @@ class ImageFolder:
             capacity_kib=capacity,
             hardware=hardware,
         )
+
+    def _as_marked(
+        self, found: Marker, disk: DatastorePath, present: Mapping[str, FileFacts]
+    ) -> Mapping[str, FileFacts]:
+        """What is there, a disk that is listed as one file with the size that it had.
+
+        Such a size is the room that the disk takes, which storage that packs data changes by
+        itself. What the disk shows to a VM must be the same.
+        """
+        then = {name: size for name, size in found.files.items() if name.endswith(".vmdk")}
+        now = {name: one.size_bytes for name, one in present.items() if name.endswith(".vmdk")}
+        if set(now) != {disk.name} or then == now or found.capacity_kib is None:
+            return present
+        if self.files.capacity_kib(disk) != found.capacity_kib:
+            return present
+        return {**present, **{name: FileFacts(size_bytes=size) for name, size in then.items()}}
+
+    def refuse_incomplete(self, name: str) -> None:
+        """Make sure, before a copy, that its place is free.
+
+        Raises:
+            FatalProvisioningError: a folder is there that holds no complete image.
+        """
+        folder = naming.master_folder(self.base, name)
+        present = self.files.list(folder)
+        if present is not None and f"{name}.vmdk" not in present:
+            raise FatalProvisioningError(
+                f"{folder} is there but holds no {name}.vmdk: unless somebody is copying the image"
+                " to it just now, remove the folder",
+                blame=Blame.IMAGE,
+            )
 
     def reference(self, image: StoredImage) -> str:
         """The vmx file of the VM that it was captured from, which Perl daemons read; or empty."""
@@ -119,7 +152,8 @@ class ImageFolder:
         draft = Draft(self.files, folder, naming.master_folder(self.base, name))
         self.files.make_folder(folder)
         try:
-            self.files.copy_disk(disk, naming.disk_in(folder, name), on_progress)
+            adapter = ADAPTERS.get(hardware.controller, "lsiLogic")
+            self.files.copy_disk(disk, naming.disk_in(folder, name), on_progress, adapter=adapter)
             text = reference or text_of(name, hardware)
             self.files.write_text(folder / naming.reference_of(name), text)
             present = self.files.list(folder) or {}

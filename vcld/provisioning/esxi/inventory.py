@@ -13,6 +13,8 @@ from vcld.provisioning.esxi.client import hop
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 
 CONNECTED = "connected"
+#: Of VMs whose host is away, a vCenter still says what they are.
+READABLE = frozenset({CONNECTED, "disconnected"})
 DVS = vim.dvs.DistributedVirtualPortgroup
 
 
@@ -27,6 +29,8 @@ class Datastore:
     accessible: bool
     #: True when other hosts see it too, or may.
     shared: bool
+    #: False where folders are objects that cannot be made or renamed by the path, as on vSAN.
+    has_folders: bool = True
     browser: Any
 
 
@@ -57,18 +61,28 @@ class Machine:
     def is_valid(self) -> bool:
         return self.connection == CONNECTED
 
+    @property
+    def is_readable(self) -> bool:
+        """True when the server knows its configuration."""
+        return self.connection in READABLE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """One datacenter, and in it what a VM host of VCL stands for."""
 
     datacenter: Any
-    datacenter_name: str
+    #: From the root, as uploads and downloads name it.
+    datacenter_path: str
     folder: Any
     pool: Any
     #: The host that a VM must be placed on; None where a cluster decides.
     host: Any
     cores: int
+    #: True when every host is: nothing can be started, but all else can be done.
+    in_maintenance: bool = False
+    #: True when every host can run hypervisors in VMs.
+    nests: bool = False
     datastores: dict[str, Datastore]
     networks: dict[str, Network]
     machines: tuple[Machine, ...]
@@ -91,6 +105,12 @@ class Inventory:
             )
         if not found.accessible:
             raise ProvisioningError(f"datastore {name} is not accessible now", blame=Blame.VMHOST)
+        if not found.has_folders:
+            raise FatalProvisioningError(
+                f"datastore {name} is of a kind (vSAN or vVols) that images cannot be kept on:"
+                " choose one of VMFS or NFS in the profile",
+                blame=Blame.VMHOST,
+            )
         return found
 
     def has_datastore(self, text: str) -> bool:
@@ -133,13 +153,18 @@ PATHS: dict[type, Sequence[str]] = {
     vim.Folder: ("name", "parent"),
     vim.Datacenter: ("name", "parent", "vmFolder"),
     vim.ComputeResource: ("name", "parent", "resourcePool", "host"),
+    vim.ClusterComputeResource: ("name", "parent", "resourcePool", "host", "configurationEx"),
     vim.ResourcePool: ("name", "parent"),
     vim.HostSystem: (
         "name",
         "datastore",
         "network",
         "runtime.connectionState",
+        "runtime.inMaintenanceMode",
+        "capability.nestedHVSupported",
         "summary.hardware.numCpuCores",
+        "summary.hardware.memorySize",
+        "summary.quickStats.overallMemoryUsage",
     ),
     vim.Datastore: (
         "name",
@@ -149,6 +174,7 @@ PATHS: dict[type, Sequence[str]] = {
         "summary.freeSpace",
         "summary.accessible",
         "summary.multipleHostAccess",
+        "capability.topLevelDirectoryCreateSupported",
         "info",
     ),
     vim.Network: ("name",),

@@ -31,8 +31,9 @@ from vcld.provisioning.esxi import (
 )
 from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.host import Host
-from vcld.provisioning.esxi.images import MIB, StoredImage
+from vcld.provisioning.esxi.images import ADAPTERS, MIB, StoredImage
 from vcld.provisioning.esxi.inventory import Datastore, Machine, Network
+from vcld.provisioning.esxi.machines import POWERED_OFF
 from vcld.provisioning.esxi.paths import DatastorePath, parse
 
 #: Loads at one time per VM host, where the site sets no limit.
@@ -72,7 +73,7 @@ class Loader:
         limit = host.limit("loads", host.vmhost.hostname, LOADS)
         what = f"a turn at loading on {host.vmhost.hostname}"
         with (
-            host.leases.hold(f"loads:{host.vmhost.id}", what, limit=limit),
+            host.leases.hold(f"loads:{host.vmhost.computerid}", what, limit=limit),
             host.leases.promise(host.use_name(self._image), 0),
         ):
             self._load()
@@ -80,6 +81,7 @@ class Loader:
     def _load(self) -> None:
         host, tell = self._host, self._host.tools.progress
         tell("startload", f"preparing the load of {self._image} on {self._name}")
+        self._refuse_maintenance()
         nets = spec.networks(self._reservation, host.inventory)
         host.step("load:remove")
         self._remove_old()
@@ -121,6 +123,7 @@ class Loader:
             ProvisioningError: the load would fail.
         """
         host = self._host
+        self._refuse_maintenance()
         nets = spec.networks(self._reservation, host.inventory)
         self._check_macs()
         lines = [f"remove VM {vm.name} ({vm.power})" for vm in host.machines.own()]
@@ -162,6 +165,13 @@ class Loader:
     def _folder(self) -> DatastorePath:
         return self._base / naming.vm_folder_name(self._reservation)
 
+    def _refuse_maintenance(self) -> None:
+        if self._host.inventory.in_maintenance:
+            raise BackendUnavailableError(
+                f"{self._host.vmhost.hostname} is in maintenance mode, nothing can be started on"
+                " it: end that there"
+            )
+
     def _remove_old(self) -> None:
         machines = self._host.machines
         own = machines.own()
@@ -176,7 +186,13 @@ class Loader:
     def _check_macs(self) -> None:
         own = {vm.ref for vm in self._host.machines.own()}
         for vm in self._host.machines.with_our_macs():
-            if vm.ref not in own and self._host.machines.power_state(vm):
+            state = "" if vm.ref in own else self._host.machines.power_state(vm)
+            if state == POWERED_OFF:
+                # Such as the VM that a base image was captured from: no harm while it is off.
+                self._host.tools.log.warning(
+                    "another VM has the computer's MAC address: it must not be started", vm=vm.name
+                )
+            elif state:
                 raise ProvisioningError(
                     f"VM {vm.name!r} has the MAC address of {self._name}: remove that VM, or"
                     " change the address of one of them",
@@ -206,7 +222,9 @@ class Loader:
         host, folder = self._host, self._host.vm_folder
         tell = masters.copy_teller(host, f"copying {self._image} for {self._name}")
         with masters.copy_turn(host, host.datastore_of(folder)):
-            host.files.copy_disk(master.disk, folder / f"{folder.name}.vmdk", tell)
+            adapter = ADAPTERS.get(master.hardware.controller, "lsiLogic")
+            target = folder / f"{folder.name}.vmdk"
+            host.files.copy_disk(master.disk, target, tell, adapter=adapter)
 
     def _cards(self, master: StoredImage, nets: Networks) -> list[Any]:
         client = self._host.client

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
-from vcld.provisioning.esxi import marker, naming
+from vcld.provisioning.esxi import descriptor, marker, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.images import StoredImage
-from vcld.provisioning.esxi.marker import MARKER, Hardware
+from vcld.provisioning.esxi.marker import MARKER, Hardware, Marker
 from vcld.provisioning.esxi.paths import DatastorePath
 from vcld.provisioning.esxi.vmx import hardware_of
 
@@ -46,6 +47,8 @@ class LocalFolder:
             capacity, hardware = found.capacity_kib, found.hardware
         elif naming.reference_of(name) in present:
             hardware = hardware_of(self._read_reference(name))
+        if capacity is None:
+            capacity = descriptor.capacity_kib(descriptor.read(folder / f"{name}.vmdk"))
         nowhere = DatastorePath("", name)
         return StoredImage(
             name=name,
@@ -94,15 +97,12 @@ class LocalFolder:
         present = self._files.list(folder) or {}
         try:
             target.mkdir(mode=0o755)
+            for entry in present:
+                if entry != MARKER:
+                    self._fetch(folder, target, entry, present)
             # The marker last: it says that the others are there.
-            for entry in sorted(present, key=lambda entry: entry == MARKER):
-                self._files.download(folder / entry, target / entry)
-                size = (target / entry).stat().st_size
-                if size != present[entry].size_bytes:
-                    raise ProvisioningError(
-                        f"{entry} came with {size} bytes instead of {present[entry].size_bytes}",
-                        blame=Blame.VMHOST,
-                    )
+            text = self._files.read_text(folder / MARKER) or ""
+            _write_marker(marker.from_text(text, folder), target)
         except (OSError, ProvisioningError) as err:
             shutil.rmtree(target, ignore_errors=True)
             if isinstance(err, ProvisioningError):
@@ -112,6 +112,31 @@ class LocalFolder:
                 blame=Blame.MANAGEMENT_NODE,
             ) from err
         return target
+
+    def _fetch(
+        self, folder: DatastorePath, target: Path, entry: str, present: Mapping[str, FileFacts]
+    ) -> None:
+        """Fetch a file and, of a disk that the host lists as one, those that hold its data.
+
+        Raises:
+            ProvisioningError: one is not as long as it should be.
+        """
+        self._files.download(folder / entry, target / entry)
+        hidden = [
+            extent
+            for extent in descriptor.extents_of(descriptor.read(target / entry))
+            if extent.name not in present
+        ]
+        if not hidden:
+            _check_size(target / entry, present[entry].size_bytes)
+        for extent in hidden:
+            if "/" in extent.name or extent.name in {"", ".", ".."}:
+                raise ProvisioningError(
+                    f"{entry} in {folder} has its data elsewhere: {extent.name}",
+                    blame=Blame.IMAGE,
+                )
+            self._files.download(folder / extent.name, target / extent.name)
+            _check_size(target / extent.name, extent.file_bytes)
 
     def make_draft(self, name: str, size_bytes: int) -> Path:
         """A folder for an image that is about to come; what earlier attempts left is removed.
@@ -153,3 +178,20 @@ class LocalFolder:
                 f"image {name} cannot be put into {self._base}: {err.strerror}",
                 blame=Blame.MANAGEMENT_NODE,
             ) from err
+
+
+def _check_size(path: Path, wanted: int | None) -> None:
+    size = path.stat().st_size
+    if wanted is not None and size != wanted:
+        raise ProvisioningError(
+            f"{path.name} came with {size} bytes instead of {wanted}", blame=Blame.VMHOST
+        )
+
+
+def _write_marker(made: Marker, target: Path) -> None:
+    """Write the marker of an image that was fetched, with the sizes that its files have here."""
+    sizes = {path.name: path.stat().st_size for path in target.iterdir()}
+    with (target / MARKER).open("w", encoding="utf-8") as writer:
+        writer.write(dataclasses.replace(made, files=sizes).to_text())
+        writer.flush()
+        os.fsync(writer.fileno())

@@ -63,14 +63,20 @@ class Machines:
     def own(self) -> list[Machine]:
         """VMs that were made for the computer, valid ones first.
 
-        Name or folder must be the computer's, and the VM must not say that it is another's.
+        Name or folder must be the computer's, and the VM must not say that it is another's. One
+        that does not say whose it is, as those of the Perl daemon, must lie in a folder that is
+        the computer's: whoever made ``vm1_backup`` by hand wants to keep it.
         """
         alike = [vm for vm in self._inventory.machines if self._is_alike(vm)]
         if not alike:
             return []
         owners = self._owners([vm.ref for vm in alike if vm.is_valid])
         mine = str(self._computer.id)
-        found = [vm for vm in alike if owners.get(vm.ref, mine) == mine]
+        found = [
+            vm
+            for vm in alike
+            if (owners[vm.ref] == mine if vm.ref in owners else self._is_in_own_folder(vm))
+        ]
         return sorted(found, key=lambda vm: not vm.is_valid)
 
     def find(self) -> Machine | None:
@@ -95,14 +101,7 @@ class Machines:
     def with_our_macs(self) -> list[Machine]:
         """VMs on the profile's networks whose cards have a MAC address of the computer."""
         profile = self._computer.vmhost.profile if self._computer.vmhost else None
-        macs = {
-            mac.lower()
-            for mac, generated in (
-                (self._computer.eth0macaddress, profile and profile.eth0generated),
-                (self._computer.eth1macaddress, profile and profile.eth1generated),
-            )
-            if mac and not generated
-        }
+        macs = set(naming.mac_addresses(self._computer)) - {None}
         names = set(profile.virtualswitches) if profile else set()
         nets = {net.ref for name, net in self._inventory.networks.items() if name in names}
         near = [vm.ref for vm in self._inventory.machines if nets & set(vm.networks)]
@@ -237,8 +236,10 @@ class Machines:
         self._client.run_task(begin, what, blame=blame, limit_seconds=self._task_seconds)
 
     def _is_alike(self, vm: Machine) -> bool:
-        in_folder = vm.path is not None and naming.is_folder_of(self._computer, vm.path.parent.name)
-        return naming.is_name_of(self._computer, vm.name) or in_folder
+        return naming.is_name_of(self._computer, vm.name) or self._is_in_own_folder(vm)
+
+    def _is_in_own_folder(self, vm: Machine) -> bool:
+        return vm.path is not None and naming.is_folder_of(self._computer, vm.path.parent.name)
 
     def _is_removable(self, path: DatastorePath) -> bool:
         """Folders of VCL's own making only: a base VM made by hand keeps its files."""

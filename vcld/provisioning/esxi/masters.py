@@ -12,6 +12,7 @@ from vcld.provisioning.esxi.images import StoredImage
 from vcld.provisioning.esxi.inventory import Datastore
 from vcld.provisioning.esxi.local import LocalFolder
 from vcld.provisioning.esxi.paths import DatastorePath
+from vcld.store import leases
 
 #: Copies at one time per datastore, where the site sets no limit.
 COPIES = 2
@@ -25,7 +26,8 @@ def ensure(host: Host, imagename: str) -> StoredImage:
         ProvisioningError: there is no space, or the copy failed.
     """
     found = host.masters.find(imagename)
-    if found is not None:
+    # Whoever holds the lease may be about to remove it (``reclaim``), not knowing of us yet.
+    if found is not None and not host.tools.run(leases.is_named, host.master_lease(imagename)):
         return found
     store = host.datastore_of(host.masters.base)
     what = f"the copy of {imagename} to datastore {store.name}"
@@ -43,6 +45,7 @@ def ensure(host: Host, imagename: str) -> StoredImage:
 
 
 def _copy(host: Host, imagename: str) -> StoredImage:
+    host.masters.refuse_incomplete(imagename)
     store = host.datastore_of(host.masters.base)
     source = host.find_stored(imagename)
     if source is None:

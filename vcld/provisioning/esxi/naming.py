@@ -15,6 +15,8 @@ from vcld.snapshot import Computer, Reservation, VMProfile
 LONGEST_NAME = 80
 _IMAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*")
 _FOLDER = re.compile(r"(?P<computer>[\w.-]+?)_(?P<image>\d+)-v(?P<revision>\d+)(_|$)")
+#: Names of images end so, and with them those of VMs.
+_REVISION = re.compile(r"-v\d+\b")
 #: Folders of copies that are not finished: the master's name, this, and a random token.
 PARTIAL = ".vcld-"
 #: VMs that are never started: on a vCenter, linked clones have them as their parents.
@@ -72,6 +74,41 @@ def reference_of(imagename: str) -> str:
 def source_name(imagename: str) -> str:
     """Name of the VM that clones of an image are made from."""
     return f"{SOURCE}{imagename}"[:LONGEST_NAME]
+
+
+def mac_addresses(computer: Computer) -> tuple[str | None, str | None]:
+    """The MAC addresses that VCL gives to the first two cards, as vSphere writes them.
+
+    None for one that the profile leaves to the host, or that VCL does not know.
+
+    Raises:
+        FatalProvisioningError: the computer's row holds something else.
+    """
+    profile = computer.vmhost.profile if computer.vmhost is not None else None
+    rows = (
+        ("eth0macaddress", computer.eth0macaddress, profile and profile.eth0generated),
+        ("eth1macaddress", computer.eth1macaddress, profile and profile.eth1generated),
+    )
+    made: list[str | None] = []
+    for column, text, generated in rows:
+        digits = re.sub(r"[:.\-\s]", "", text or "").lower()
+        if generated or not digits:
+            made.append(None)
+        elif re.fullmatch(r"[0-9a-f]{12}", digits):
+            made.append(":".join(digits[i : i + 2] for i in range(0, 12, 2)))
+        else:
+            raise FatalProvisioningError(
+                f"{column} of computer {computer.shortname} is {text!r}, which is no MAC address:"
+                " correct it",
+                blame=Blame.COMPUTER,
+            )
+    return made[0], made[1]
+
+
+def may_be_vm(name: str, path: DatastorePath | None) -> bool:
+    """True when a VM of this name, or in the folder of this file, may have been made for VCL."""
+    folder = path.parent.name if path is not None else ""
+    return _FOLDER.match(folder) is not None or _REVISION.search(name) is not None
 
 
 def is_folder_of(computer: Computer, name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,10 @@ from vcld.provisioning.esxi.inventory import (
     Network,
 )
 from vcld.provisioning.esxi.paths import DatastorePath, parse
-from vcld.snapshot import VMHost
+from vcld.snapshot import VMHost, VMProfile
 
+MIB = 1 << 20
+_VOLUME = re.compile(r"(?:ds://)?/vmfs/volumes/([^/]+)/*")
 #: Folders that the interface of vSphere does not show.
 HIDDEN = frozenset({"host", "vm", "Resources"})
 Found = Mapping[Any, Properties]
@@ -33,6 +37,8 @@ class Place:
     """Where a profile leads to."""
 
     pool: Any
+    #: The cluster, or what a stand-alone host is below.
+    compute: Any
     center: Any
     #: Hosts of the cluster, or the one host, and those of them that are connected.
     hosts: tuple[Any, ...]
@@ -53,7 +59,7 @@ def find_place(found: Found, vmhost: VMHost) -> Place:
     if not alive:
         raise BackendUnavailableError(f"{vmhost.hostname} is not connected to its hosts")
     center = _ancestor(found, pool, vim.Datacenter)
-    return Place(pool=pool, center=center, hosts=hosts, alive=alive)
+    return Place(pool=pool, compute=compute, center=center, hosts=hosts, alive=alive)
 
 
 def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
@@ -71,10 +77,12 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
     folder = _folder(found, vmhost.profile.folderpath, center, vmhost.hostname)
     return Inventory(
         datacenter=center,
-        datacenter_name=found[center]["name"],
+        datacenter_path="/".join(_names(found, center)),
         folder=folder,
         pool=place.pool,
-        host=alive[0] if len(place.hosts) == 1 else None,
+        host=choose_host(found, place, vmhost.profile),
+        in_maintenance=not _open(found, place),
+        nests=all(found[host].get("capability.nestedHVSupported") for host in alive),
         cores=max(found[host].get("summary.hardware.numCpuCores", 0) for host in alive),
         datastores={
             store.name: store
@@ -91,24 +99,81 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
     )
 
 
+def choose_host(found: Found, place: Place, profile: VMProfile) -> Any:
+    """The host for a new VM; None where the cluster chooses: only one with DRS may be asked to.
+
+    Where it cannot, one of those that see the profile's datastores and networks, the likelier the
+    more memory it has free: loads that choose at the same moment must not all take the same.
+    """
+    if len(place.hosts) == 1:
+        return place.alive[0]
+    drs = getattr(found[place.compute].get("configurationEx"), "drsConfig", None)
+    if drs is not None and drs.enabled:
+        return None
+    names = _wanted_stores(profile) | set(filter(None, profile.virtualswitches))
+    able = _open(found, place) or place.alive
+    seeing = [host for host in able if names <= _names_seen(found, host)] or able
+    weights = [1 + max(0, _free_memory_mib(found[host])) for host in seeing]
+    (chosen,) = random.choices(seeing, weights)
+    return chosen
+
+
+def _open(found: Found, place: Place) -> list[Any]:
+    """Hosts that may be given work."""
+    return [host for host in place.alive if not found[host].get("runtime.inMaintenanceMode")]
+
+
+def _wanted_stores(profile: VMProfile) -> set[str]:
+    try:
+        return {parse(text).datastore for text in (profile.datastorepath, profile.vmpath) if text}
+    except ValueError:
+        return set()  # every load says so
+
+
+def _names_seen(found: Found, host: Any) -> set[str]:
+    """Names of a host's networks and datastores, and the ids of these."""
+    refs = [*found[host].get("datastore", ()), *found[host].get("network", ())]
+    seen = [found[ref] for ref in refs if ref in found]
+    ids = {str(one.get("summary.url", "")).rstrip("/").rpartition("/")[2] for one in seen}
+    return ids | {one["name"] for one in seen}
+
+
+def _free_memory_mib(host: Properties) -> int:
+    total: int = host.get("summary.hardware.memorySize", 0)
+    used: int = host.get("summary.quickStats.overallMemoryUsage", 0)
+    return total // MIB - used
+
+
 def _datastore(ref: Any, facts: Properties) -> Datastore:
     return Datastore(
         ref=ref,
         name=facts["name"],
-        url=facts.get("summary.url", ""),
+        url=common_url(facts.get("summary.url", "")),
         capacity_bytes=facts.get("summary.capacity", 0),
         free_bytes=facts.get("summary.freeSpace", 0),
         accessible=facts.get("summary.accessible", True),
         shared=is_shared(facts),
+        has_folders=facts.get("capability.topLevelDirectoryCreateSupported") is not False,
         browser=facts["browser"],
     )
 
 
+def common_url(url: str) -> str:
+    """A datastore's URL as all servers write it.
+
+    Some leave the scheme out: ``/vmfs/volumes/ID`` and ``ds:///vmfs/volumes/ID/`` are one.
+    """
+    found = _VOLUME.fullmatch(url)
+    return f"ds:///vmfs/volumes/{found[1]}/" if found else url
+
+
 def is_shared(facts: Properties) -> bool:
-    """False when no other host can see the datastore; a stand-alone host cannot always tell."""
-    several = facts.get("summary.multipleHostAccess")
-    if several is not None:
-        return bool(several)
+    """False when no other host can see the datastore; no server can always tell.
+
+    A vCenter knows of its own hosts only: one that is not below it may see a network's datastore.
+    """
+    if facts.get("summary.multipleHostAccess"):
+        return True
     info = facts.get("info")
     if isinstance(info, vim.host.LocalDatastoreInfo):
         return False

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from vcld.errors import ProvisioningError
+from contextlib import ExitStack
+
+from vcld.errors import BackendUnavailableError, ProvisioningError
 from vcld.provisioning.esxi import sources
 from vcld.provisioning.esxi.host import Host
 from vcld.provisioning.esxi.inventory import Datastore
 from vcld.provisioning.esxi.naming import PARTIAL
 from vcld.provisioning.esxi.paths import DatastorePath
 from vcld.provisioning.esxi.usage import used_folders
+from vcld.provisioning.leasing import Turn
 from vcld.store import leases, vmhosts
 
 
@@ -22,8 +25,8 @@ def make_room(host: Host, store: Datastore, missing: int, keep: str) -> None:
     has_repository = host.repository is not None or host.local_repository is not None
     if not has_repository or store.url != host.datastore_of(host.masters.base).url:
         return
-    used = used_folders(host)
-    if used is None:
+    host.refresh()  # the load has just removed its own
+    if used_folders(host) is None:
         return
     known = host.tools.run(vmhosts.masters_by_need)
     present = set(host.masters.files.list(host.masters.base) or {})
@@ -36,25 +39,37 @@ def make_room(host: Host, store: Datastore, missing: int, keep: str) -> None:
 
 def _remove(host: Host, name: str) -> int:
     """Remove one master; the bytes that it had, 0 when it may not go."""
-    with host.leases.hold(host.master_lease(name), f"master {name}"):
+    with ExitStack() as stack:
+        turn = Turn(wait_seconds=0.0)
         try:
-            found = host.masters.find(name)
-            stored = host.find_stored(name)
-        except ProvisioningError as err:
-            host.tools.log.warning("a master is not removed", image=name, reason=str(err))
-            return 0
-        used = used_folders(host)  # once more, now that nobody else can begin to use it
-        if found is None or stored is None or used is None or found.folder in used:
-            return 0
-        if host.tools.run(leases.is_named, host.use_name(name)):
-            return 0  # a load is about to link a disk to it
-        # Under another name first: nobody takes half a master for a whole one.
-        sources.remove(host, name)
-        doomed = DatastorePath(found.folder.datastore, f"{found.folder.path}{PARTIAL}removed")
-        host.leases.confirm()
-        if not host.files.move(found.folder, doomed):
-            host.files.delete(doomed)
-            return 0
+            stack.enter_context(host.leases.take(host.master_lease(name), f"master {name}", turn))
+        except BackendUnavailableError:
+            return 0  # somebody copies it; and to wait for who may wait for us would last for ever
+        return _remove_held(host, name)
+
+
+def _remove_held(host: Host, name: str) -> int:
+    """Remove a master whose lease is held: no load begins to use it (``masters.ensure``)."""
+    # First who is about to use it, then who does: between the two, nobody is missed.
+    if host.tools.run(leases.is_named, host.use_name(name)):
+        return 0
+    host.refresh()
+    try:
+        found = host.masters.find(name)
+        stored = host.find_stored(name)
+    except ProvisioningError as err:
+        host.tools.log.warning("a master is not removed", image=name, reason=str(err))
+        return 0
+    used = used_folders(host)
+    if found is None or stored is None or used is None or found.folder in used:
+        return 0
+    # Under another name first: nobody takes half a master for a whole one.
+    sources.remove(host, name)
+    doomed = DatastorePath(found.folder.datastore, f"{found.folder.path}{PARTIAL}removed")
+    host.leases.confirm()
+    if not host.files.move(found.folder, doomed):
         host.files.delete(doomed)
-        host.tools.log.info("master removed to make room", image=name, bytes=found.size_bytes)
-        return found.size_bytes
+        return 0
+    host.files.delete(doomed)
+    host.tools.log.info("master removed to make room", image=name, bytes=found.size_bytes)
+    return found.size_bytes

@@ -7,28 +7,24 @@ each file compared by its SHA-256 sum with the partner's, renamed when all are t
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from vcld.errors import Blame, FatalProvisioningError, ImageNotFoundError, ProvisioningError
-from vcld.provisioning.esxi import marker, masters, naming
-from vcld.provisioning.esxi.files import FileFacts
+from vcld.provisioning.esxi import descriptor, marker, masters, naming
+from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.host import Host, lease_name
 from vcld.provisioning.esxi.images import Draft, ImageFolder
 from vcld.provisioning.esxi.library import Library, Offer, Stream, write
 from vcld.provisioning.esxi.local import LocalFolder
 from vcld.provisioning.esxi.marker import MARKER
+from vcld.provisioning.esxi.paths import DatastorePath
 from vcld.store import vmhosts
 from vcld.store.partners import Partner, find_partners
 
 MIB = 1 << 20
-SECTOR_BYTES = 512
-_EXTENT = re.compile(r'^(?:RW|RDONLY)\s+(\d+)\s+(\w+)\s+"([^"]+)"', re.MULTILINE)
-#: Kinds of extents whose files are as large as what they hold.
-FLAT = frozenset({"FLAT", "VMFS"})
 Deliver = Callable[[str, Stream], None]
 
 
@@ -148,6 +144,7 @@ class Retrieval:
         files.make_folder(folder)
         try:
             self._copy(offer, library, lambda name, stream: files.receive(stream, folder / name))
+            _mark_anew(files, folder)
             self._host.step("retrieve:publish")
             self._host.leases.confirm()
         except ProvisioningError:
@@ -183,13 +180,13 @@ def check_whole(image: str, offer: Offer, library: Library) -> None:
     if MARKER in offer.sizes:
         found = marker.from_text(library.read_text(f"{offer.folder}/{MARKER}"), where)
         found.check(where, {n: FileFacts(size_bytes=size) for n, size in offer.sizes.items()})
-    descriptor = library.read_text(f"{offer.folder}/{image}.vmdk")
-    for sectors, kind, name in _EXTENT.findall(descriptor):
-        size = offer.sizes.get(name)
-        if size is None or (kind in FLAT and size < int(sectors) * SECTOR_BYTES):
+    text = library.read_text(f"{offer.folder}/{image}.vmdk")
+    for extent in descriptor.extents_of(text):
+        size = offer.sizes.get(extent.name)
+        if size is None or size < (extent.file_bytes or 0):
             state = "missing" if size is None else f"only {size} bytes long"
             raise FatalProvisioningError(
-                f"image {image} is not whole there: {name} is {state}", blame=Blame.IMAGE
+                f"image {image} is not whole there: {extent.name} is {state}", blame=Blame.IMAGE
             )
 
 
@@ -200,3 +197,14 @@ def _sync(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _mark_anew(files: Files, folder: DatastorePath) -> None:
+    """Let the marker say what the host lists: there a disk is one file, whatever came."""
+    present = files.list(folder) or {}
+    if MARKER not in present:
+        return
+    came = marker.from_text(files.read_text(folder / MARKER) or "", folder)
+    made = marker.describe(came.image, present, came.hardware, came.capacity_kib)
+    if made.files != came.files:
+        files.write_text(folder / MARKER, made.to_text())

@@ -30,7 +30,9 @@ from vcld.waiting import Cancellation, pauses
 #: The API of ESXi 6.5, which every later version speaks too.
 API_VERSION = "vim.version.version11"
 LOGOUT_SECONDS = 3.0
-READING = ("Retrieve", "Fetch", "Query", "Find", "Search", "WaitForUpdates", "Create", "Destroy")
+READING = (
+    "Retrieve", "Fetch", "Query", "Find", "Search", "WaitForUpdates", "Create", "Destroy", "Refresh"
+)  # fmt: skip
 #: Calls that begin like one that reads, but change something.
 CHANGING = frozenset({"CreateVM_Task", "Destroy_Task", "CreateSnapshot_Task"})
 LOST = (OSError, http.client.HTTPException, ExpatError)
@@ -67,6 +69,8 @@ class Session:
         self.waits = Waits(cancellation)
         #: Counts logins: filters and views end with the session that made them.
         self.logins = 0
+        #: When the server was last called, by ``clock.monotonic``.
+        self.called_at = 0.0
         self._log = log
         self._patience_seconds = patience_seconds
         self._stub: _Stub | None = None
@@ -119,6 +123,7 @@ class Session:
         again = 1
         for pause in pauses(0.2, 5.0, 2.0):
             try:
+                self.called_at = clock.monotonic()
                 return call(mo, info, args)
             except vim.fault.NotAuthenticated:
                 if self._content is None or not again:
@@ -153,7 +158,14 @@ class Session:
                 " profile",
                 blame=Blame.VMHOST,
             ) from err
-        except (vim.fault.NoPermission, vmodl.MethodFault) as err:
+        except vim.fault.NoPermission as err:
+            # A vCenter says so of users that it knows and that have no role anywhere.
+            raise AuthenticationError(
+                f"{endpoint.name} knows the user {endpoint.username} of its profile, but lets it"
+                " do nothing: give it a role there",
+                blame=Blame.VMHOST,
+            ) from err
+        except vmodl.MethodFault as err:
             raise BackendUnavailableError(
                 f"{endpoint.name} lets nobody log in now: {type(err).__name__}"
             ) from err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+
+from pyVmomi import vmodl
 
 from vcld.errors import Blame, ProvisioningError
 from vcld.guest.interface import Tools
@@ -62,13 +64,19 @@ class Space:
 
     def available_bytes(self, store: Datastore) -> int:
         """What is free now and promised to nobody, beyond what must stay free."""
-        facts = self._client.read_one(store.ref, "summary.freeSpace")
-        free: int = facts.get("summary.freeSpace", 0)
         promised: int = self._tools.run(rows.promised, f"space:{store.url}")
-        return free - promised - SPARE_BYTES
+        return free_bytes(self._client, store) - promised - SPARE_BYTES
 
     def _missing(self, store: Datastore, needed: int) -> int:
         return needed - self.available_bytes(store)
+
+
+def free_bytes(client: Client, store: Datastore) -> int:
+    """What is free now: the server's own figure is minutes old, unless it is told to look."""
+    with suppress(vmodl.MethodFault):
+        store.ref.RefreshDatastore()
+    free: int = client.read_one(store.ref, "summary.freeSpace").get("summary.freeSpace", 0)
+    return free
 
 
 def _gib(count: int) -> str:

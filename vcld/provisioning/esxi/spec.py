@@ -39,6 +39,8 @@ GUESTS = (
 )
 #: Desktop Windows uses two sockets at most.
 DESKTOP = ("windows7_", "windows8_", "windows9_", "windows7Guest", "windows8Guest", "windows9Guest")
+#: The oldest hardware with which a VM can run a hypervisor (specification §8.6).
+NESTING_VERSION = "vmx-09"
 EXTRA = {
     "svga.autodetect": "TRUE",
     "tools.remindInstall": "FALSE",
@@ -80,17 +82,13 @@ def networks(reservation: Reservation, inventory: Inventory) -> list[tuple[Netwo
     """Networks of the cards in order, each with the MAC address that VCL gives it, if any.
 
     Raises:
-        FatalProvisioningError: the host lacks a network that the profile names.
+        FatalProvisioningError: the host lacks a network that the profile names, or the computer
+            has a MAC address that is none.
     """
     computer = reservation.computer
     assert computer.vmhost is not None
     profile = computer.vmhost.profile
-    macs = (
-        None if profile.eth0generated else computer.eth0macaddress,
-        None if profile.eth1generated else computer.eth1macaddress,
-        None,
-        None,
-    )
+    macs = (*naming.mac_addresses(computer), None, None)
     wanted = [
         (inventory.network(name), mac)
         for name, mac in zip(profile.virtualswitches, macs, strict=True)
@@ -142,6 +140,8 @@ def clone_config(
     """What a clone has that its source has not; disk and controller come from there."""
     config = _config(reservation, inventory, master, {**_ownership(reservation), SOURCE_KEY: ""})
     config.name = naming.vm_name(reservation)
+    # These are set once, when a VM is created: they come from the source.
+    config.version = config.firmware = None
     config.deviceChange = cards
     return config
 
@@ -174,6 +174,8 @@ def _config(
         config.firmware = hardware.firmware
     if hardware.version:
         config.version = hardware.version
+    if inventory.nests and (hardware.version or NESTING_VERSION) >= NESTING_VERSION:
+        config.nestedHVEnabled = True
     return config
 
 
@@ -223,7 +225,7 @@ def card(index: int, network: Network, mac: str | None, hardware: Hardware, swit
         made.backing = device.VirtualEthernetCard.NetworkBackingInfo(deviceName=network.name)
     made.addressType = "manual" if mac else "generated"
     if mac:
-        made.macAddress = mac.lower()
+        made.macAddress = mac
     made.connectable = device.VirtualDevice.ConnectInfo(
         startConnected=True, allowGuestControl=True, connected=True
     )

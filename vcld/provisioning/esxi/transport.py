@@ -20,6 +20,8 @@ from vcld.waiting import Cancellation
 CONNECT_SECONDS = 10.0
 #: The longest wait of one call is that for updates, which the server ends itself.
 ANSWER_SECONDS = 90.0
+#: Longest stall in the middle of sending: a datastore that is busy takes its time.
+STALL_SECONDS = 60.0
 #: Seconds of silence before the first probe, seconds between probes, probes without an answer.
 KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
@@ -99,6 +101,7 @@ class Connection(http.client.HTTPSConnection):
             raise CertificateError(self._advice(err.verify_message)) from err
         assert isinstance(made, _Socket)
         made.waits = self._waits
+        made.settimeout(STALL_SECONDS)
         self.sock = made
         if endpoint.thumbprint:
             found = hashlib.sha256(made.getpeercert(binary_form=True) or b"").hexdigest()

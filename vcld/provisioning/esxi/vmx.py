@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
+
+from pyVmomi import vim
 
 from vcld.provisioning.esxi.marker import Hardware
 
 _LINE = re.compile(r'^\s*([\w.:]+)\s*=\s*"([^"]*)"', re.MULTILINE)
+#: Older ones have neither the controllers nor the cards of today (specification §8.6).
+OLDEST_VERSION = 7
 CONTROLLERS = {
     "pvscsi": "ParaVirtualSCSIController",
     "lsisas1068": "VirtualLsiLogicSASController",
@@ -48,19 +53,29 @@ def hardware_of(text: str) -> Hardware:
         controller=CONTROLLERS.get(adapter, ""),
         card=CARDS.get(facts.get("ethernet0.virtualdev", ""), ""),
         firmware=facts.get("firmware", ""),
-        version=f"vmx-{int(number):02d}"
+        version=f"vmx-{max(OLDEST_VERSION, int(number)):02d}"
         if (number := facts.get("virtualhw.version", "")).isdigit()
         else "",
     )
 
 
 def guest_id_of(guestos: str) -> str:
-    """The API's name of what a vmx file calls ``guestOS``."""
+    """The API's name of what a vmx file calls ``guestOS``; empty when it has none."""
     if not guestos:
         return ""
     if guestos in GUEST_IDS:
         return GUEST_IDS[guestos]
-    return f"{guestos.replace('-', '_')}Guest"
+    return _ids().get(_plain(f"{guestos}guest"), "")
+
+
+@functools.cache
+def _ids() -> Mapping[str, str]:
+    """The API's own list, by ids without what the two ways of writing differ in."""
+    return {_plain(one): one for one in vim.vm.GuestOsDescriptor.GuestOsIdentifier.values}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_]", "", name.lower())
 
 
 def text_of(imagename: str, hardware: Hardware) -> str:
@@ -87,7 +102,8 @@ def text_of(imagename: str, hardware: Hardware) -> str:
 def guestos_of(guest_id: str) -> str:
     """What a vmx file calls a guest of the API."""
     known = _key_of(GUEST_IDS, guest_id)
-    return known or guest_id.removesuffix("Guest").replace("_", "-")
+    plain = guest_id.removesuffix("Guest").lower()
+    return known or re.sub(r"_?64$", "-64", plain).replace("_", "-")
 
 
 def _key_of(table: Mapping[str, str], value: str) -> str:
