@@ -55,6 +55,26 @@ def test_retry_of_a_capture_takes_the_computer_out_of_maintenance(site: Site) ->
 
 
 @pytest.mark.parametrize("state", ["image", "checkpoint"])
+def test_capture_whose_worker_died_after_the_image_was_stored_is_only_recorded(
+    site: Site, daemons: Daemons, state: str
+) -> None:
+    site.write_script(rules=[{"step": "image:captured", "signal": "KILL", "times": 1}])
+    daemon = daemons.start()
+    request = inuse(site, daemon, 1)
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+    site.set_state(request, state, "inuse")
+    eventually(lambda: site.pair(request) == f"maintenance/{state}", daemon.describe)
+
+    daemon.command("retry", str(request))
+
+    end = "gone" if state == "image" else "inuse/reserved"
+    eventually(lambda: site.pair(request) == end, daemon.describe)
+    assert site.scalar(f"SELECT deleted FROM imagerevision WHERE id = {NEW_REVISION}") == 0
+    captures = [e for e in daemon.events("load state") if e["text"].startswith("capturing ")]
+    assert len(captures) == 1
+
+
+@pytest.mark.parametrize("state", ["image", "checkpoint"])
 def test_cancel_refuses_to_lose_what_is_being_captured(
     site: Site, daemons: Daemons, state: str
 ) -> None:

@@ -20,7 +20,7 @@ from vcld.schema.engine import Connection
 from vcld.states import accounts, load
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import images, requests
+from vcld.store import images, notices, requests
 from vcld.store.catalog import Catalog
 
 
@@ -40,13 +40,12 @@ def _capture(work: Work) -> Outcome:
     if not work.memo.get("announced"):
         work.notices.admins(work.reservation, "image_creation_started")
         work.remember(announced=True)
-    if work.provisioner.image_exists(name):
-        raise FatalProvisioningError(f"image {name} exists already; nothing was captured")
-    work.step("image:post-reservation")
-    work.guest.post_reservation()
-    work.step("image:capture")
-    work.progress("info", f"capturing {name}")
-    work.provisioner.capture(keep_running=checkpoint)
+    if _must_capture(work, name):
+        work.step("image:post-reservation")
+        work.guest.post_reservation()
+        work.step("image:capture")
+        work.progress("info", f"capturing {name}")
+        work.provisioner.capture(keep_running=checkpoint)
     work.step("image:captured")
     size_mib = _size(work, name)
     _note_capture(work, name, size_mib)
@@ -70,6 +69,24 @@ def _capture(work: Work) -> Outcome:
         effects=(partial(_insert_reload, work),),
         afterwards=(tell,),
     )
+
+
+def _must_capture(work: Work, name: str) -> bool:
+    """False when an attempt at this request, whose worker died late, has stored the image.
+
+    Provisioners show an image only when it is complete, and nobody else makes this revision.
+
+    Raises:
+        FatalProvisioningError: somebody else's image has the name.
+    """
+    ours = work.grip.requestid, work.reservation.imagerevision.id
+    if not work.provisioner.image_exists(name):
+        work.run(notices.begin_capture, *ours)
+        return True
+    if not work.run(notices.is_capture_begun, *ours):
+        raise FatalProvisioningError(f"image {name} exists already; nothing was captured")
+    work.progress("info", f"{name} was captured before, only the rest is done")
+    return False
 
 
 def _note_capture(work: Work, name: str, size_mib: int | None) -> None:

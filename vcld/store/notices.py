@@ -1,4 +1,4 @@
-"""Notices that go out once, although the session is looked at many times."""
+"""What is noted of a request: notices that go out once, and what an attempt has begun."""
 
 from __future__ import annotations
 
@@ -27,6 +27,19 @@ def is_first(connection: Connection, requestid: int, name: str) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def begin_capture(connection: Connection, requestid: int, revisionid: int) -> None:
+    """Note, when the image was found not to be there, that this request makes it."""
+    is_first(connection, requestid, f"capture:{revisionid}")
+
+
+def is_capture_begun(connection: Connection, requestid: int, revisionid: int) -> bool:
+    """Whether an earlier attempt at the request began to make the image."""
+    noted = sa.select(Notice.name).where(
+        Notice.requestid == requestid, Notice.name == f"capture:{revisionid}"
+    )
+    return connection.execute(noted).first() is not None
 
 
 def forget_gone(connection: Connection) -> None:
