@@ -56,6 +56,10 @@ BREAKAGES = {
     "owner": ("DELETE FROM user_pool", "vm_pool oid=1", True),
     "name": ("UPDATE vm_pool SET name = 'A & <B>' WHERE oid = 2", "vm_pool oid=2", True),
     "vanished": ("DELETE FROM request", "vm_pool oid=2", True),
+    "id-given-twice": (
+        "UPDATE vm_pool SET state = 6, etime = 1000, template ="
+        " '<TEMPLATE><LOG_ID>99</LOG_ID></TEMPLATE>' WHERE oid = 3", "vm_pool oid=3", False,
+    ),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 from vcld.accounting.codes import ENDED, FIRST_REBUILT, VmState
 from vcld.accounting.sqlfacts import latest
 from vcld.accounting.tables import HISTORY_TIMES, ORDER_OF_TIMES, Tables
-from vcld.schema.models import Reservation
+from vcld.schema.models import Request, Reservation
 
 Query = sa.Select[*tuple[Any, ...]]
 #: Rows that were written this close to a host's update may or may not be counted in it.
@@ -205,6 +205,22 @@ def vanished(t: Tables) -> Query:
     )
 
 
+def _given_twice(t: Tables) -> Query:
+    """Reservations whose id is that of an ended VM of an earlier request."""
+    vm = t.vm_pool.c
+    of_request = sa.literal("<LOG_ID>") + sa.cast(Request.logid, sa.String(20)) + "</LOG_ID>"
+    return (
+        sa.select(vm.oid, Reservation.requestid)
+        .join(Reservation, Reservation.id == vm.oid)
+        .join(Request, Request.id == Reservation.requestid)
+        .where(
+            vm.state.in_(map(int, ENDED)),
+            vm.template.contains("<LOG_ID>"),
+            sa.func.instr(vm.template, of_request) == 0,
+        )
+    )
+
+
 RULES: tuple[Rule, ...] = (
     Rule("stay-without-vm", "vm_pool has no VM {vid}", "history", _ownerless),
     Rule(
@@ -250,6 +266,12 @@ RULES: tuple[Rule, ...] = (
         "its reservation is gone, but the VM is in state {state}",
         "vm_pool",
         vanished,
+    ),
+    Rule(
+        "id-given-twice",
+        "the VM of an earlier request has this id, so request {requestid} is not accounted",
+        "vm_pool",
+        _given_twice,
     ),
     # Last, because mending the others changes what is open.
     Rule("share", "the host has no share", "host_pool", _shareless),

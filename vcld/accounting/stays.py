@@ -47,8 +47,19 @@ class Stays:
 
     @cached_property
     def start_stay(self) -> sa.Update:
-        """To another state, on a next stay that ``insert_stay`` writes."""
-        return self._update_vm({"last_seq": self._vm.c.last_seq + 1, "etime": 0})
+        """To another state, on a next stay that ``insert_stay`` writes. Parameter: of_mark."""
+        return self._if_same(self._update_vm({"last_seq": self._vm.c.last_seq + 1, "etime": 0}))
+
+    @cached_property
+    def restart_vm(self) -> sa.Update:
+        """To another state, from its end too. Parameter: of_mark."""
+        return self._if_same(self._update_vm({"etime": 0}))
+
+    def _if_same(self, update: sa.Update) -> sa.Update:
+        """A VM that has ended lives again for its own request alone: ids may be given twice."""
+        mark = bindparam("of_mark", type_=sa.Text())
+        same = sa.func.instr(self._vm.c.template, mark) > 0
+        return update.where(sa.or_(self._vm.c.state.not_in(map(int, ENDED)), same))
 
     @cached_property
     def place_vm(self) -> sa.Update:
@@ -205,8 +216,10 @@ class Stays:
                 "is_running": 0, "is_epilog": 0}  # fmt: skip
         connection.execute(self.insert_vm, vm)
         connection.execute(self.insert_stay, stay)
-        for statement in (self.move_vm, self.start_stay, self.end_vm):
+        for statement in (self.move_vm, self.end_vm):
             connection.execute(statement, of_vm)
+        for statement in (self.start_stay, self.restart_vm):
+            connection.execute(statement, {**of_vm, "of_mark": ""})
         connection.execute(self.place_vm, {**of_vm, "to_deploy_id": ""})
         for statement in (self.begin_prolog, self.end_prolog, self.run, self.begin_epilog):
             connection.execute(statement, {"of_oids": [0]})
