@@ -158,7 +158,7 @@ def test_command_prints_a_message(site: Site, books: Accounts, database_url: str
 
     assert told.returncode == 0, told.stderr
     assert told.stdout.splitlines()[:3] == [
-        "APEL-cloud-message: v0.4", "VMUUID: 1970-01-01 00:16:40+00:00 VCL-1 vm-1",
+        "APEL-cloud-message: v0.4", "VMUUID: 1970-01-01 00:00:10+00:00 VCL-1 vm-1",
         "SiteName: VCL-1",
     ]  # fmt: skip
 
