@@ -108,7 +108,9 @@ class Ledger:
         if connection.execute(self._stays.move_vm, values).rowcount:
             self._close(connection, oids, reason)
 
-    def restart(self, connection: Connection, vm: VmFacts, reason: Reason) -> None:
+    def restart(
+        self, connection: Connection, vm: VmFacts, reason: Reason, *, failed_load: bool
+    ) -> None:
         """Likewise before it is made anew, also when it had ended; one that is not known is added.
 
         Raises:
@@ -117,17 +119,23 @@ class Ledger:
         values = _states([vm.oid], VmState.PENDING, LcmState.LCM_INIT, tuple(VmState))
         values["of_mark"] = vm.mark
         if connection.execute(self._stays.restart_vm, values).rowcount:
-            self._close(connection, [vm.oid], reason)
+            self._close(connection, [vm.oid], reason, failed_load=failed_load)
         elif not self.add(connection, vm):
             raise IdTakenError(vm.oid)
 
     def end(
-        self, connection: Connection, oids: Sequence[int], state: VmState, reason: Reason
+        self,
+        connection: Connection,
+        oids: Sequence[int],
+        state: VmState,
+        reason: Reason,
+        *,
+        failed_load: bool = False,
     ) -> None:
         """The stay ends, and the VM with it if the state is one of its end."""
         statement = self._stays.end_vm if state in ENDED else self._stays.move_vm
         connection.execute(statement, _states(oids, state, LcmState.LCM_INIT, _ALIVE))
-        self._close(connection, oids, reason)
+        self._close(connection, oids, reason, failed_load=failed_load)
 
     def mark(self, connection: Connection, oids: Sequence[int], reason: Reason) -> None:
         """Say why the stay will have ended; the first reason counts."""
@@ -143,8 +151,19 @@ class Ledger:
         """Run every statement for a VM that does not exist; the caller rolls back."""
         self._stays.rehearse(connection)
 
-    def _close(self, connection: Connection, oids: Sequence[int], reason: Reason) -> None:
-        values = {"of_oids": list(oids), "to_reason": int(reason)}
+    def _close(
+        self,
+        connection: Connection,
+        oids: Sequence[int],
+        reason: Reason,
+        *,
+        failed_load: bool = False,
+    ) -> None:
+        values = {
+            "of_oids": list(oids),
+            "to_reason": int(reason),
+            "is_failed_load": int(failed_load),
+        }
         connection.execute(self._stays.close, values)
 
     def _add_owner(self, connection: Connection, vm: VmFacts) -> None:

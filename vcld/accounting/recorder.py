@@ -123,8 +123,9 @@ class Recorder:
 
         def write(ledger: Ledger) -> None:
             if request_state in ENDS:
-                reason = _reason(grip.state, failed=failed)
-                ledger.end(connection, ids, ENDS[request_state], reason)
+                state, reason = ENDS[request_state], _reason(grip.state, failed=failed)
+                failed_load = state is VmState.FAILED and grip.state in schedule.LOAD_STATES
+                ledger.end(connection, ids, state, reason, failed_load=failed_load)
             elif request_state == "reserved" and grip.state == "checkpoint":
                 # Switched off for its capture, and on again: the next worker opens a stay.
                 ledger.stop(connection, own, Reason.STOP_RESUME)
@@ -232,7 +233,9 @@ def _wait(connection: Connection, ledger: Ledger, grip: Grip, reservation: Reser
     if is_first and ledger.add(connection, vm):
         return
     reason = Reason.STOP_RESUME if grip.attempts == 0 else Reason.ERROR
-    ledger.restart(connection, vm, reason)
+    # What a reinstall finds may be the user's session, if its first worker died at once.
+    failed_load = reason is Reason.ERROR and grip.state in schedule.LOAD_STATES
+    ledger.restart(connection, vm, reason, failed_load=failed_load)
 
 
 def _reason(state: str, *, failed: bool) -> Reason:

@@ -147,18 +147,20 @@ class Stays:
 
     @cached_property
     def close(self) -> sa.Update:
-        """End the stay. Parameter: to_reason, if it has none yet.
+        """End the stay. Parameters: to_reason, if it has none yet; is_failed_load (0 or 1).
 
         Until the end of the epilog the VM counts as running; then it has run until the epilog
-        began. A load that did not come to its power-on has no running time.
+        began. A load that failed has no running time, however far it came.
         """
         column = self._stay.c
+        failed = bindparam("is_failed_load", type_=sa.Integer()) == 1
         left = sa.case((column.estime > 0, column.estime), else_=self._now)
-        ran = sa.case((column.rstime == 0, 0), else_=self._first("retime", left))
+        ran = sa.case((sa.or_(column.rstime == 0, failed), 0), else_=self._first("retime", left))
         return self._update_stay(
             {
                 "petime": self._prolog_end(left),
                 "retime": ran,
+                "rstime": sa.case((failed, 0), else_=column.rstime),
                 "eetime": sa.case((column.estime == 0, 0), else_=self._first("eetime", self._now)),
                 "etime": self._now,
                 "reason": self._first("reason", self._reason),
@@ -224,6 +226,7 @@ class Stays:
         for statement in (self.begin_prolog, self.end_prolog, self.run, self.begin_epilog):
             connection.execute(statement, {"of_oids": [0]})
         connection.execute(self.run_placed, {"of_oids": [0], "to_vm_dir": "", "to_tm_mad": ""})
-        for statement in (self.mark, self.close):
-            connection.execute(statement, {"of_oids": [0], "to_reason": 0})
+        ending = {"of_oids": [0], "to_reason": 0}
+        connection.execute(self.mark, ending)
+        connection.execute(self.close, {**ending, "is_failed_load": 0})
         connection.execute(self.find_alive, {"of_requests": [0]})
