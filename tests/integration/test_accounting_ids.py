@@ -6,6 +6,7 @@ every server that was filled from a dump without the rows of ``reservation``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,3 +120,29 @@ def test_failed_request_that_is_tried_again_is_the_same_vm(
     first, second = accounts.stays(id_)
     assert (first.reason, second.etime) == (Reason.ERROR, 0)
     assert accounts.vm(id_).state == VmState.ACTIVE
+
+
+def test_reservation_with_another_computer_and_revision_is_told_as_what_it_is_now(
+    site: Site, accounts: Accounts, recorder: Recorder
+) -> None:
+    request = site.ask("new", 1)
+    (id_,) = site.reservations(request)
+    life = Life(recorder, [id_], request, logid=log_of(site, request))
+    with accounts.engine.begin() as c:
+        life.begin(c)
+        life.end(c, "reserved")
+        life.begin(c)
+        life.end(c, "inuse")
+        life.move("reinstall")
+        was = life.reservation(id_)
+        now = replace(
+            was,
+            computer=replace(was.computer, hostname="vm2.example.edu"),
+            imagerevision=replace(was.imagerevision, revision=7),
+        )
+        recorder.begin(c, life.grip(id_), now)
+
+    vm = accounts.vm(id_)
+    assert vm.name == "Linux with tools on vm2"
+    assert "<REVISION>7</REVISION>" in vm.template
+    assert (vm.state, accounts.stays(id_)[0].reason) == (VmState.PENDING, Reason.STOP_RESUME)

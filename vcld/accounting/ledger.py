@@ -117,7 +117,7 @@ class Ledger:
             IdTakenError: another request's VM has the id.
         """
         values = _states([vm.oid], VmState.PENDING, LcmState.LCM_INIT, tuple(VmState))
-        values["of_mark"] = vm.mark
+        values |= {"of_mark": vm.mark, "to_name": vm.name, "to_template": vm.template}
         if connection.execute(self._stays.restart_vm, values).rowcount:
             self._close(connection, [vm.oid], reason, failed_load=failed_load)
         elif not self.add(connection, vm):

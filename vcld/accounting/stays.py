@@ -52,8 +52,16 @@ class Stays:
 
     @cached_property
     def restart_vm(self) -> sa.Update:
-        """To another state, from its end too. Parameter: of_mark."""
-        return self._if_same(self._update_vm({"etime": 0}))
+        """To another state, from its end too, as what it is now.
+
+        A reservation may be given another revision or computer. Parameters: of_mark, to_name,
+        to_template.
+        """
+        described = {
+            "name": bindparam("to_name", type_=sa.Text()),
+            "template": bindparam("to_template", type_=sa.Text()),
+        }
+        return self._if_same(self._update_vm({"etime": 0, **described}))
 
     def _if_same(self, update: sa.Update) -> sa.Update:
         """A VM that has ended lives again for its own request alone: ids may be given twice."""
@@ -220,8 +228,9 @@ class Stays:
         connection.execute(self.insert_stay, stay)
         for statement in (self.move_vm, self.end_vm):
             connection.execute(statement, of_vm)
-        for statement in (self.start_stay, self.restart_vm):
-            connection.execute(statement, {**of_vm, "of_mark": ""})
+        marked = {**of_vm, "of_mark": ""}
+        connection.execute(self.start_stay, marked)
+        connection.execute(self.restart_vm, {**marked, "to_name": "", "to_template": ""})
         connection.execute(self.place_vm, {**of_vm, "to_deploy_id": ""})
         for statement in (self.begin_prolog, self.end_prolog, self.run, self.begin_epilog):
             connection.execute(statement, {"of_oids": [0]})
