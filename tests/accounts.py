@@ -53,7 +53,8 @@ class Accounts:
     def put(self, oid: int, *stays: dict[str, Any], state: int = 6, **facts: Any) -> None:
         """A VM with its stays, on host 1, of user 101, as if vcld had written them."""
         row = {
-            "oid": oid, "uid": 101, "name": f"vm {oid}", "state": state, "stime": 1000,
+            "oid": oid, "uid": 101, "name": f"vm {oid}", "state": state,
+            "stime": stays[0]["stime"] if stays else 5,
             "etime": 0 if state in {1, 3, 5} or not stays else stays[-1]["etime"], "lcm_state": 3 * (state == 3),
             "deploy_id": "", "memory": 1024, "cpu": 100, "last_seq": len(stays) - 1,
             "template": "<TEMPLATE></TEMPLATE>", "last_poll": 0, **facts,

@@ -26,6 +26,7 @@ class Life:
     state: str = "new"
     laststate: str = "new"
     attempts: int = 0
+    logid: int | None = None
     #: States of the request so far.
     path: list[str] = field(default_factory=list)
 
@@ -75,4 +76,6 @@ class Life:
         sibling = Sibling(id=0, computerid=5, managementnodeid=1, hostname="", privateIPaddress=None,
                           IPaddress="")  # fmt: skip
         siblings = tuple(replace(sibling, id=id_) for id_ in self.vms)
-        return replace(made, id=vm, siblings=siblings if len(siblings) > 1 else ())
+        request = replace(made.request, id=self.requestid, logid=self.logid)
+        siblings = siblings if len(siblings) > 1 else ()
+        return replace(made, id=vm, request=request, siblings=siblings)

@@ -56,6 +56,39 @@ BREAKAGES = {
     "owner": ("DELETE FROM user_pool", "vm_pool oid=1", True),
     "name": ("UPDATE vm_pool SET name = 'A & <B>' WHERE oid = 2", "vm_pool oid=2", True),
     "vanished": ("DELETE FROM request", "vm_pool oid=2", True),
+    "id-given-twice": (
+        "UPDATE vm_pool SET state = 6, etime = 1000, template ="
+        " '<TEMPLATE><LOG_ID>99</LOG_ID></TEMPLATE>' WHERE oid = 3", "vm_pool oid=3", False,
+    ),
+    "state": ("UPDATE vm_pool SET state = 9 WHERE oid = 3", "vm_pool oid=3", False),
+    "lcm-state": ("UPDATE vm_pool SET lcm_state = 3 WHERE oid = 1", "vm_pool oid=1", True),
+    "vm-times": ("UPDATE vm_pool SET etime = 3000 WHERE oid = 1", "vm_pool oid=1", False),
+    "vm-figures": ("UPDATE vm_pool SET net_tx = -1 WHERE oid = 1", "vm_pool oid=1", False),
+    "template": ("UPDATE vm_pool SET template = '<TEMPL' WHERE oid = 2", "vm_pool oid=2", False),
+    "vm-in-the-future": (
+        "UPDATE vm_pool SET last_poll = 2147483647 WHERE oid = 1", "vm_pool oid=1", False,
+    ),
+    "runs-unstarted": ("UPDATE history SET rstime = 0 WHERE vid = 2", "history vid=2 seq=0", False),
+    "reason": ("UPDATE history SET reason = 5 WHERE vid = 2", "history vid=2 seq=0", False),
+    "end-without-begin": (
+        "UPDATE history SET pstime = 0 WHERE vid = 1 AND seq = 0", "history vid=1 seq=0", False,
+    ),
+    "begin-without-end": (
+        "UPDATE history SET eetime = 0 WHERE vid = 1 AND seq = 1", "history vid=1 seq=1", False,
+    ),
+    "stay-in-the-future": (
+        "UPDATE history SET rstime = 2147483647 WHERE vid = 2", "history vid=2 seq=0", False,
+    ),
+    "host-name": ("UPDATE history SET host_name = '' WHERE vid = 2", "history vid=2 seq=0", False),
+    "host-row": ("UPDATE host_pool SET state = 7", "host_pool oid=1", False),
+    "host-in-the-future": (
+        "UPDATE host_pool SET last_mon_time = 2147483647", "host_pool oid=1", False,
+    ),
+    "user-row": ("UPDATE user_pool SET password = 'x'", "user_pool oid=101", False),
+    "share-without-host": (
+        "INSERT INTO host_shares (hid) VALUES (8)", "host_shares hid=8", False,
+    ),
+    "figures": ("UPDATE host_shares SET mem_usage = -1", "host_shares hid=1", True),
 }  # fmt: skip
 
 
@@ -176,6 +209,87 @@ def test_vm_whose_reservation_is_gone_ended_when_it_was_last_heard_of(
     (stay_of_2,) = books.stays(2)
     assert (stay_of_2.retime, stay_of_2.etime, stay_of_2.reason) == (4100, 4100, 4)
     assert books.vm(2).etime == 4100
+
+
+def rows(books: Accounts) -> list[object]:
+    return [books.rows(table.name) for table in books.tables.all]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        # The state is wrong, or else its end: the last stay and the reservation say otherwise.
+        "UPDATE vm_pool SET state = 7 WHERE oid = 2",
+        "UPDATE vm_pool SET state = 5 WHERE oid = 2",
+        # The stay of a VM that runs is not over because of a stray end.
+        "UPDATE history SET etime = 4200 WHERE vid = 2",
+        "UPDATE history SET retime = 0, rstime = 3005 WHERE vid = 1 AND seq = 1",
+        # No host has these ids; the name is that of another.
+        "UPDATE history SET hid = 0 WHERE vid = 1 AND seq = 0",
+        "UPDATE history SET hid = -3, host_name = 'h3' WHERE vid = 1 AND seq = 0",
+        "UPDATE history SET hid = 999 WHERE vid = 1 AND seq = 0",
+        "UPDATE vm_pool SET uid = -1 WHERE oid = 1",
+    ],
+)
+def test_what_has_no_single_answer_is_left_as_it_is(
+    site: Site, books: Accounts, broken: str
+) -> None:
+    before = rows(books)
+    site.execute(broken)
+    assert rows(books) != before
+    before = rows(books)
+
+    mended = set(mend(site.engine, books))
+
+    found = books.breaches()
+    for table in books.tables.all:
+        if table.name == "host_shares":  # counts the stays, whatever they say
+            before[books.tables.all.index(table)] = books.rows(table.name)
+    assert (rows(books), mended - {"running-vms"}) == (before, set())
+    assert found
+    for table in books.tables.all:
+        site.execute(f"DELETE FROM {table.name}")
+
+
+def test_end_of_a_vm_is_not_that_of_an_earlier_stay(site: Site, books: Accounts) -> None:
+    site.execute("UPDATE vm_pool SET state = 6, lcm_state = 0, last_poll = 5000 WHERE oid = 2")
+    site.execute("UPDATE vm_pool SET last_seq = 1 WHERE oid = 2")
+    site.execute("UPDATE history SET seq = 1 WHERE vid = 2")
+    site.execute(
+        "INSERT INTO history (vid, seq, host_name, vm_dir, hid, vm_mad, tm_mad, stime, etime)"
+        " VALUES (2, 0, 'h1', '', 1, '', '', 3500, 3900)"
+    )
+    site.execute("UPDATE vm_pool SET stime = 3500 WHERE oid = 2")
+    site.execute("DELETE FROM reservation WHERE id = 2")
+
+    mend(site.engine, books)
+
+    assert books.vm(2).etime == 5000
+    assert [stay.etime for stay in books.stays(2)] == [3900, 5000]
+    assert books.breaches() == []
+
+
+def test_vm_that_vanished_did_not_end_before_its_last_stay(site: Site, books: Accounts) -> None:
+    site.execute("UPDATE vm_pool SET state = 5 WHERE oid = 1")
+
+    mend(site.engine, books)
+
+    assert (books.vm(1).state, books.vm(1).etime) == (6, 3010)
+    assert books.breaches() == []
+
+
+def test_last_seq_that_is_too_high_is_mended_before_stays_are_closed_by_it(
+    site: Site, books: Accounts
+) -> None:
+    site.execute(
+        "INSERT INTO history (vid, seq, host_name, vm_dir, hid, vm_mad, tm_mad, stime, rstime)"
+        " VALUES (2, 1, 'h1', '', 1, '', '', 5000, 5000)"
+    )
+
+    mend(site.engine, books)
+
+    assert (books.vm(2).last_seq, books.stays(2)[0].etime) == (1, 5000)
+    assert books.breaches() == []
 
 
 def test_command_tells_what_is_broken_and_ends_with_10(

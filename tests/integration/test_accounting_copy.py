@@ -86,7 +86,7 @@ def test_command_takes_a_file_and_no_url_on_the_command_line(
         assert f"the copy in {wrong} cannot be opened" in told.stderr
     told = vcld.command("accounting", "copy", "env:NO_SUCH_VARIABLE")
     assert told.returncode == 78
-    assert "NO_SUCH_VARIABLE holds no database URL" in told.stderr
+    assert "NO_SUCH_VARIABLE is not set" in told.stderr
 
 
 @pytest.mark.parametrize("place", ["file", "server"])
@@ -103,13 +103,14 @@ def test_daemon_keeps_the_copy_that_the_configuration_names(
         daemon.start()
         kept = Accounts(target)
         eventually(lambda: sa.inspect(target).has_table("vm_pool"), daemon.describe)
-        eventually(lambda: contents(kept) == contents(accounts), daemon.describe)
+        eventually(lambda: contents(kept) == contents(accounts), daemon.describe, 120)
 
         request = site.ask("new", 1)
         eventually(lambda: site.pair(request) == "pending/reserved", daemon.describe)
 
-        eventually(lambda: len(kept.rows("vm_pool")) == 1, daemon.describe)
-        eventually(lambda: contents(kept) == contents(accounts), daemon.describe)
+        # A copy that took a second on a busy machine is given a pause of twenty.
+        eventually(lambda: len(kept.rows("vm_pool")) == 1, daemon.describe, 120)
+        eventually(lambda: contents(kept) == contents(accounts), daemon.describe, 120)
     finally:
         target.dispose()
         mariadb.drop_database("accounts_kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -158,7 +159,7 @@ def test_command_prints_a_message(site: Site, books: Accounts, database_url: str
 
     assert told.returncode == 0, told.stderr
     assert told.stdout.splitlines()[:3] == [
-        "APEL-cloud-message: v0.4", "VMUUID: 1970-01-01 00:16:40+00:00 VCL-1 vm-1",
+        "APEL-cloud-message: v0.4", "VMUUID: 1970-01-01 00:00:10+00:00 VCL-1 vm-1",
         "SiteName: VCL-1",
     ]  # fmt: skip
 
@@ -166,6 +167,22 @@ def test_command_prints_a_message(site: Site, books: Accounts, database_url: str
 def counted(books: Accounts, start: int, end: int, steps: int, now: int = 10**6) -> Series:
     with books.engine.begin() as c:
         return series(c, books.tables, window(start, end, now), steps)
+
+
+def test_names_pass_in_a_locale_that_does_not_know_them(
+    site: Site, books: Accounts, database_url: str
+) -> None:
+    books.put(1, stay(10, 11, 12, 12, 20, etime=20), name="Rätsel 🖥")
+    environ = Daemon(site, database_url).environ
+    words = ("accounting", "records", "--site", "S", "--from", "1970-01-01", "--to", "1970-01-02")
+
+    told = subprocess.run(
+        [sys.executable, "-m", "vcld", *words],
+        env={**environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+
+    assert "MachineName: Rätsel 🖥\n" in told.stdout.decode()
 
 
 def test_series_counts_the_vms_that_run_at_each_step(books: Accounts) -> None:

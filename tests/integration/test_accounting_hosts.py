@@ -116,6 +116,18 @@ def test_vms_of_a_dead_node_are_unknown_until_it_is_back(site: Site, accounts: A
     kept(accounts, node=1)
 
 
+def test_node_that_never_checked_in_is_not_taken_for_dead(site: Site, accounts: Accounts) -> None:
+    accounts.put_base()
+    oid = running(site, accounts, 1, 1)
+    site.execute(f"UPDATE vm_pool SET lcm_state = {int(LcmState.UNKNOWN)} WHERE oid = {oid}")
+    site.execute("UPDATE managementnode SET lastcheckin = NULL")
+
+    kept(accounts, node=2)
+
+    assert accounts.state(oid) == (VmState.ACTIVE, LcmState.RUNNING)
+    kept(accounts, node=1)
+
+
 def test_vm_whose_reservation_vanishes_between_two_looks_ends(
     site: Site, accounts: Accounts
 ) -> None:

@@ -99,6 +99,15 @@ def test_somebody_elses_table_of_the_same_name_is_left_alone(empty: Engine) -> N
     assert sa.inspect(empty).get_table_names() == ["history"]
 
 
+def test_table_without_the_key_is_not_taken(empty: Engine) -> None:
+    install(Database(empty), "")
+    with empty.begin() as c:
+        c.exec_driver_sql("ALTER TABLE history DROP PRIMARY KEY")
+
+    with pytest.raises(SchemaError, match=r"history .* primary key \(vid, seq\)"):
+        install(Database(empty), "")
+
+
 def test_after_2038_nothing_is_installed(empty: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vcld.clock.epoch", lambda: LAST_SECOND + 1.0)
 

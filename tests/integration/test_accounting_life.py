@@ -47,7 +47,7 @@ def used(site: Site, daemons: Daemons, computer: int = 1, **facts: Any) -> tuple
 def test_vm_is_accounted_from_its_load_to_its_reclaim(
     site: Site, daemons: Daemons, accounts: Accounts
 ) -> None:
-    daemons.start()
+    daemons.start(accounting_interval=600)  # nothing is measured meanwhile
 
     request, vm = used(site, daemons)
 
@@ -101,6 +101,22 @@ def test_failed_load_has_no_running_time(site: Site, daemons: Daemons, accounts:
     assert stay.pstime > 0
     assert stay.petime > 0
     assert stay.etime > 0
+
+
+def test_load_that_fails_once_its_system_runs_has_no_running_time_either(
+    site: Site, daemons: Daemons, accounts: Accounts
+) -> None:
+    site.write_script(rules=[{"step": "new:reserve", "error": "LoadTimeoutError"}])
+    daemons.start()
+
+    request = site.ask("new", 1)
+    vm = site.reservations(request)[0]
+
+    eventually(lambda: accounts.state(vm) == (VmState.FAILED, LcmState.LCM_INIT))
+    (stay,) = accounts.stays(vm)
+    assert "loadimagecomplete" in site.steps(request)
+    assert (stay.reason, stay.rstime, stay.retime) == (Reason.ERROR, 0, 0)
+    assert 0 < stay.petime <= stay.etime
 
 
 def test_reinstall_is_a_second_stay(site: Site, daemons: Daemons, accounts: Accounts) -> None:

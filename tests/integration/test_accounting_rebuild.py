@@ -136,6 +136,53 @@ def test_odd_times_are_put_in_order(
     assert 0 < stay.stime <= stay.petime <= stay.etime  # and the fixture checks every rule
 
 
+def test_request_that_was_never_closed_ended_when_it_was_last_heard_of(
+    site: Site, accounts: Accounts
+) -> None:
+    start, loaded = "2026-01-01 08:00:00", "2026-01-01 08:05:00"
+    closed_in_2037 = log(site, start, loaded, "2037-12-31 09:00:00", "none")
+    never_loaded = log(site, start, None, "2037-12-31 09:00:00", "none")
+    log(site, "2037-12-30 09:00:00", None, "2037-12-31 09:00:00", "none")
+
+    done = again(accounts)
+
+    assert (done.added, done.timeless) == (2, 1)
+    (stay,) = accounts.stays(FIRST_REBUILT + closed_in_2037)
+    assert (stay.petime, stay.rstime, stay.retime, stay.etime) == (EIGHT + 300,) * 4
+    (stay,) = accounts.stays(FIRST_REBUILT + never_loaded)
+    assert (stay.stime, stay.rstime, stay.etime) == (EIGHT, 0, EIGHT)
+
+
+def test_times_before_1970_are_none(site: Site, accounts: Accounts) -> None:
+    early = "1969-06-01 08:00:00"
+    id_ = log(site, early, early, "2026-01-01 08:00:00", "EOR")
+    log(site, early, early, early, "EOR")
+
+    done = again(accounts)
+
+    assert (done.added, done.timeless) == (1, 1)
+    (stay,) = accounts.stays(FIRST_REBUILT + id_)
+    assert (stay.stime, stay.etime) == (EIGHT, EIGHT)
+
+
+def test_host_with_the_number_0_is_none(site: Site, accounts: Accounts) -> None:
+    id_ = log(site, "2026-01-01 08:00:00", None, "2026-01-01 09:00:00", "EOR", host=0)
+
+    again(accounts)
+
+    (stay,) = accounts.stays(FIRST_REBUILT + id_)
+    assert (stay.hid, stay.host_name) == (1, "vm1.example.org")
+
+
+def test_template_that_somebody_changed_stops_no_rebuild(site: Site, accounts: Accounts) -> None:
+    log(site, "2026-01-01 08:00:00", None, "2026-01-01 09:00:00", "EOR")
+    accounts.put_base()
+    xml = "<TEMPLATE><LOG_ID>twelve</LOG_ID></TEMPLATE>"
+    accounts.put(5, state=7, etime=10, template=xml)
+
+    assert again(accounts).added == 1
+
+
 def test_deleted_users_images_and_computers_are_told_by_number(
     site: Site, accounts: Accounts
 ) -> None:

@@ -17,6 +17,7 @@ from vcld.accounting.install import install
 from vcld.accounting.report import Line, report
 from vcld.accounting.tables import tables_in
 from vcld.accounting.window import Window, window_of
+from vcld.cli.accounting_report import print_csv
 from vcld.errors import UsageError
 from vcld.schema.engine import Database, make_engine
 
@@ -214,6 +215,28 @@ def test_name_with_control_characters_does_not_reach_a_terminal_raw(
         assert "ev" in told
     told = vcld.command("accounting", "records", "--site", "S", *window).stdout
     assert 'LocalUserId: =evil," &é\n' in told
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('=HYPERLINK("http://x")', '\'=HYPERLINK("http://x")'),
+        (" @SUM(A1)", "' @SUM(A1)"),
+        ("-2+3", "'-2+3"),
+        ("＝1", "'＝1"),  # noqa: RUF001 - some spreadsheets take it for the narrow one
+        ("ada=@Local", "ada=@Local"),
+        ('7, "of" 9', '7, "of" 9'),
+    ],
+)
+def test_name_is_no_formula_to_a_spreadsheet(
+    name: str, cell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = Line(id=1, name=name, vms=1, transfer_seconds=0, running_seconds=0)
+
+    print_csv("user", [line])
+
+    (_, row) = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert row == ["1", cell, "1", "0", "0"]
 
 
 def test_command_prints_a_table_csv_and_json(

@@ -12,8 +12,11 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy.engine import Connection, Engine
 
+from tests.accounts import installed, stay
 from tests.mariadb import MariaDB
 from tests.seeded import SeededDatabase
+from vcld.accounting.codes import LcmState, VmState
+from vcld.accounting.keeping import keep
 from vcld.processes import ProcessId
 from vcld.store import loadlog, nodes
 from vcld.store.catalog import load_catalog
@@ -78,3 +81,31 @@ def test_fault_10_daylight_saving_makes_nobody_old_or_dead(
         at(c, change - 5 + noticed_after + 1)
         (silent,) = nodes.silent_nodes(c, 1, LIMIT_SECONDS)
         assert silent.id == node
+
+
+def test_fault_10_daylight_saving_leaves_the_vms_of_other_nodes_running(engine: Engine) -> None:
+    with installed(engine) as accounts:
+        accounts.put_base()
+        accounts.put(5, stay(1000, 1010, 1020, 1020), state=VmState.ACTIVE)
+        with engine.begin() as c:
+            c.exec_driver_sql("SET foreign_key_checks = 0")
+            c.exec_driver_sql("DELETE FROM managementnode")
+            c.exec_driver_sql(
+                "INSERT INTO managementnode (id, IPaddress, hostname, ownerid, stateid,"
+                " availablenetworks, lastcheckin) VALUES"
+                f" (2, '192.0.2.2', 'two', 1, 2, '', FROM_UNIXTIME({SPRING - 5}))"
+            )
+            c.exec_driver_sql(
+                "INSERT INTO reservation (id, requestid, computerid, imageid, imagerevisionid,"
+                " managementnodeid) VALUES (5, 1, 1, 1, 1, 2)"
+            )
+        for seconds, lcm in ((5, LcmState.RUNNING), (LIMIT_SECONDS, LcmState.UNKNOWN)):
+            with engine.begin() as c:
+                at(c, SPRING + seconds)
+                keep(c, accounts.tables, 1, silent_after_seconds=LIMIT_SECONDS, last=None)
+                c.exec_driver_sql("SET timestamp = DEFAULT")
+            assert accounts.state(5) == (VmState.ACTIVE, lcm)
+        with engine.begin() as c:
+            for table in accounts.tables.all:
+                c.execute(table.delete())
+            c.exec_driver_sql("DELETE FROM reservation")

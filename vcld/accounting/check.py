@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from vcld.accounting.repair import REPAIRS
-from vcld.accounting.rules import RULES, Rule
+from vcld.accounting.rule import Rule
+from vcld.accounting.rules import RULES
 from vcld.accounting.tables import Tables
 
 

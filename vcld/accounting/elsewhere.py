@@ -66,6 +66,8 @@ def _find_url(place: str) -> URL:
     if scheme != "env":
         return URL.create("sqlite", database=str(Path(place).absolute()))
     text = os.environ.get(name, "")
+    if not text:
+        raise ConfigError(f"variable {name} is not set: it is to hold the URL of a database")
     try:
         url = address.from_url(text)
     except ValueError as err:

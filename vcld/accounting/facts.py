@@ -37,6 +37,8 @@ class VmFacts:
     #: 100 a core.
     cpu_percent: int
     template: str
+    #: The part of the template that only a VM of this request has.
+    mark: str
     host: HostFacts
     placement: Placement
 
@@ -58,6 +60,7 @@ def facts_of(reservation: Reservation) -> VmFacts:
         memory_kib=fitting(computer.ram_mib * 1024),
         cpu_percent=fitting(computer.procnumber * 100),
         template=_template(reservation),
+        mark=_mark(reservation),
         host=host,
         placement=default_placement(reservation),
     )
@@ -85,15 +88,32 @@ def plain_name(text: str | None) -> str:
 
 def template(pairs: Iterable[tuple[str, object]]) -> str:
     """The XML of a template; what is None is left out."""
-    elements = (
+    return f"<TEMPLATE>{_elements(pairs)}</TEMPLATE>"
+
+
+def _elements(pairs: Iterable[tuple[str, object]]) -> str:
+    return "".join(
         f"<{name}>{safe(str(value))}</{name}>" for name, value in pairs if value is not None
     )
-    return f"<TEMPLATE>{''.join(elements)}</TEMPLATE>"
 
 
 def allocation(cores: int, ram_mib: int) -> tuple[tuple[str, int], ...]:
     """What the VM was given, for its template: ``vm_pool`` may come to hold what it uses."""
     return (("ALLOCATED_CPU", cores), ("ALLOCATED_MEMORY", ram_mib))
+
+
+def _identity(reservation: Reservation) -> tuple[tuple[str, int | None], ...]:
+    """What tells a VM from another that was given the same id: ``log.id`` never comes again."""
+    request = reservation.request
+    return (
+        ("REQUEST_ID", request.id),
+        ("RESERVATION_ID", reservation.id),
+        ("LOG_ID", request.logid),
+    )
+
+
+def _mark(reservation: Reservation) -> str:
+    return _elements(_identity(reservation))
 
 
 def _template(reservation: Reservation) -> str:
@@ -105,9 +125,7 @@ def _template(reservation: Reservation) -> str:
             ("IMAGE_ID", image.id),
             ("REVISION", reservation.imagerevision.revision),
             ("REVISION_ID", reservation.imagerevision.id),
-            ("REQUEST_ID", request.id),
-            ("RESERVATION_ID", reservation.id),
-            ("LOG_ID", request.logid),
+            *_identity(reservation),
             ("COMPUTER", reservation.computer.hostname),
             ("COMPUTER_ID", reservation.computer.id),
             ("CPU", image.minprocnumber),

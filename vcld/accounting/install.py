@@ -28,7 +28,7 @@ def install(database: Database, schema: str) -> Installation:
 
     Raises:
         ConfigError: the embedded database has no schemas beside it.
-        SchemaError: a table of that name has other columns, or the clock is past what the
+        SchemaError: a table of that name has other columns or keys, or the clock is past what the
             columns hold; nothing was made.
         StoreError: the database is away or refuses.
     """
@@ -114,4 +114,12 @@ def _check_columns(connection: Connection, table: sa.Table) -> None:
             f" {', '.join(sorted(wanted - found)) or 'none'}; more:"
             f" {', '.join(sorted(found - wanted)) or 'none'}); set accounting_database to"
             " the name of another schema, and install again"
+        )
+    key = sa.inspect(connection).get_pk_constraint(table.name, schema=table.schema)
+    wanted_key = [column.name for column in table.primary_key]
+    if sorted(key["constrained_columns"]) != sorted(wanted_key):
+        raise SchemaError(
+            f"table {table.fullname} is there already without the primary key"
+            f" ({', '.join(wanted_key)}); set accounting_database to the name of another schema,"
+            " and install again"
         )

@@ -14,7 +14,7 @@ from vcld.accounting.managed import ProbeFinder, find_host_ids, load_hosts
 from vcld.accounting.rules import vanished
 from vcld.accounting.tables import Tables
 from vcld.schema.models import ManagementNode, Reservation
-from vcld.schema.sqltime import seconds_between, site_now
+from vcld.schema.sqltime import site_age
 
 #: Hosts that were not looked at for so long are marked, whoever had to.
 STALE_SECONDS = 300.0
@@ -66,7 +66,7 @@ def _keep_vms(
 ) -> set[int]:
     """A VM that runs under a dead node is UNKNOWN until somebody looks after it again."""
     vm = tables.vm_pool.c
-    silent = seconds_between(ManagementNode.lastcheckin, site_now())
+    silent = site_age(ManagementNode.lastcheckin)
     rows = connection.execute(
         sa.select(vm.oid, vm.lcm_state, Reservation.managementnodeid, silent.label("silent"))
         .join(Reservation, Reservation.id == vm.oid)
@@ -82,7 +82,7 @@ def _keep_vms(
         row.oid
         for row in rows
         if row.lcm_state == LcmState.UNKNOWN
-        and (row.managementnodeid == managementnodeid or row.silent <= silent_after_seconds)
+        and (row.managementnodeid == managementnodeid or (row.silent or 0) <= silent_after_seconds)
     ]
     for oids, lcm in ((lost, LcmState.UNKNOWN), (back, LcmState.RUNNING)):
         if oids:

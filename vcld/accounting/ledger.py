@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from vcld.accounting.codes import ENDED, LcmState, Reason, VmState
+from vcld.accounting.codes import ENDED, FIRST_REBUILT, LcmState, Reason, VmState
 from vcld.accounting.facts import VmFacts
 from vcld.accounting.hosts import add_host
 from vcld.accounting.stays import Stays
@@ -17,6 +17,17 @@ from vcld.provisioning.interface import Placement
 
 _ACTIVE = (VmState.ACTIVE,)
 _ALIVE = tuple(state for state in VmState if state not in ENDED)
+
+
+class IdTakenError(Exception):
+    """The VM of another request has the id of this reservation, and keeps it."""
+
+    def __init__(self, oid: int) -> None:
+        super().__init__(
+            f"reservation id {oid} is that of an earlier request's VM: the database gave it a"
+            " second time; set AUTO_INCREMENT of table reservation above the largest"
+            f" vm_pool.oid below {FIRST_REBUILT}"
+        )
 
 
 class Ledger:
@@ -38,14 +49,21 @@ class Ledger:
     def start(self, connection: Connection, vm: VmFacts) -> None:
         """A VM that waits comes to its host."""
         values = _states([vm.oid], VmState.ACTIVE, LcmState.PROLOG, (VmState.PENDING,))
+        values["of_mark"] = vm.mark
         if connection.execute(self._stays.start_stay, values).rowcount:
             self._insert_stay(connection, vm, LcmState.PROLOG)
 
     def resume(self, connection: Connection, vm: VmFacts, lcm: LcmState) -> None:
-        """A stay that begins in mid-life: after a stop, or with the accounting itself."""
+        """A stay that begins in mid-life: after a stop, or with the accounting itself.
+
+        Raises:
+            IdTakenError: another request's VM has the id.
+        """
         values = _states([vm.oid], VmState.ACTIVE, lcm, tuple(VmState))
+        values["of_mark"] = vm.mark
         if not connection.execute(self._stays.start_stay, values).rowcount:
-            self._insert_vm(connection, vm, VmState.ACTIVE, lcm)
+            if not self._insert_vm(connection, vm, VmState.ACTIVE, lcm):
+                raise IdTakenError(vm.oid)
             self._add_owner(connection, vm)
         self._insert_stay(connection, vm, lcm)
 
@@ -84,23 +102,40 @@ class Ledger:
         connection.execute(self._stays.begin_epilog, {"of_oids": [oid]})
         return True
 
-    def stop(
-        self, connection: Connection, oids: Sequence[int], state: VmState, reason: Reason
-    ) -> bool:
-        """The stay ends, the VM does not. False when no VM is known."""
-        values = _states(oids, state, LcmState.LCM_INIT, tuple(VmState))
-        if not connection.execute(self._stays.move_vm, values).rowcount:
-            return False
-        self._close(connection, oids, reason)
-        return True
+    def stop(self, connection: Connection, oids: Sequence[int], reason: Reason) -> None:
+        """The stay ends, the VM waits for its next one."""
+        values = _states(oids, VmState.PENDING, LcmState.LCM_INIT, _ALIVE)
+        if connection.execute(self._stays.move_vm, values).rowcount:
+            self._close(connection, oids, reason)
+
+    def restart(
+        self, connection: Connection, vm: VmFacts, reason: Reason, *, failed_load: bool
+    ) -> None:
+        """Likewise before it is made anew, also when it had ended; one that is not known is added.
+
+        Raises:
+            IdTakenError: another request's VM has the id.
+        """
+        values = _states([vm.oid], VmState.PENDING, LcmState.LCM_INIT, tuple(VmState))
+        values |= {"of_mark": vm.mark, "to_name": vm.name, "to_template": vm.template}
+        if connection.execute(self._stays.restart_vm, values).rowcount:
+            self._close(connection, [vm.oid], reason, failed_load=failed_load)
+        elif not self.add(connection, vm):
+            raise IdTakenError(vm.oid)
 
     def end(
-        self, connection: Connection, oids: Sequence[int], state: VmState, reason: Reason
+        self,
+        connection: Connection,
+        oids: Sequence[int],
+        state: VmState,
+        reason: Reason,
+        *,
+        failed_load: bool = False,
     ) -> None:
         """The stay ends, and the VM with it if the state is one of its end."""
         statement = self._stays.end_vm if state in ENDED else self._stays.move_vm
         connection.execute(statement, _states(oids, state, LcmState.LCM_INIT, _ALIVE))
-        self._close(connection, oids, reason)
+        self._close(connection, oids, reason, failed_load=failed_load)
 
     def mark(self, connection: Connection, oids: Sequence[int], reason: Reason) -> None:
         """Say why the stay will have ended; the first reason counts."""
@@ -116,8 +151,19 @@ class Ledger:
         """Run every statement for a VM that does not exist; the caller rolls back."""
         self._stays.rehearse(connection)
 
-    def _close(self, connection: Connection, oids: Sequence[int], reason: Reason) -> None:
-        values = {"of_oids": list(oids), "to_reason": int(reason)}
+    def _close(
+        self,
+        connection: Connection,
+        oids: Sequence[int],
+        reason: Reason,
+        *,
+        failed_load: bool = False,
+    ) -> None:
+        values = {
+            "of_oids": list(oids),
+            "to_reason": int(reason),
+            "is_failed_load": int(failed_load),
+        }
         connection.execute(self._stays.close, values)
 
     def _add_owner(self, connection: Connection, vm: VmFacts) -> None:

@@ -41,6 +41,8 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
 def past_query() -> sa.Select[*tuple[Any, ...]]:
     """Every computer of every request there was, by ``sublog.id``."""
     host = aliased(Computer)
+    # 0 names no computer, wherever it comes from.
+    vmhost = sa.func.nullif(SubLog.hostcomputerid, 0)
     return (
         sa.select(
             SubLog.id,
@@ -64,10 +66,8 @@ def past_query() -> sa.Select[*tuple[Any, ...]]:
             Computer.RAM,
             Computer.procnumber,
             Provisioning.name.label("provisioning"),
-            sa.func.coalesce(SubLog.hostcomputerid, SubLog.computerid).label("hid"),
-            sa.case(
-                (SubLog.hostcomputerid.is_(None), Computer.hostname), else_=host.hostname
-            ).label("host_name"),
+            sa.func.coalesce(vmhost, SubLog.computerid).label("hid"),
+            sa.case((vmhost.is_(None), Computer.hostname), else_=host.hostname).label("host_name"),
         )
         .join(Log, Log.id == SubLog.logid)
         .join(User, User.id == Log.userid, isouter=True)
@@ -81,14 +81,32 @@ def past_query() -> sa.Select[*tuple[Any, ...]]:
     )
 
 
+def _known(row: Any, now: int) -> tuple[int, int, int]:
+    """Begin, end of the load, and end; 0 where VCL does not know it.
+
+    A time ahead of now is none: of a request that is gone and was never closed, the end is what
+    had been planned, years ahead for a server.
+    """
+    start, loaded, end = (
+        time if time and 0 < time <= now else 0 for time in (row.start, row.loaded, row.finalend)
+    )
+    return start, loaded, end
+
+
+def is_timeless(row: Any, now: int) -> bool:
+    """True when nothing tells when it was."""
+    return not any(_known(row, now))
+
+
 def _times(row: Any, now: int) -> dict[str, int]:
-    """The stay's times, in order whatever VCL's rows say."""
-    end = min(row.finalend or row.loaded or row.start or 0, now)
-    start = min(row.start or end, end)
+    """The stay's times, in order whatever VCL's rows say; it ended when it was last heard of."""
+    start, loaded, end = _known(row, now)
+    end = end or max(loaded, start)
+    start = min(start or end, end)
     failed = REASONS.get(row.ending) is Reason.ERROR
-    loaded = max(row.loaded or 0, start)
-    if not row.loaded or failed or loaded > end:
+    if not loaded or failed or max(loaded, start) > end:
         return {"stime": start, "pstime": start, "petime": end, "etime": end}
+    loaded = max(loaded, start)
     return {"stime": start, "pstime": start, "petime": loaded, "rstime": loaded, "retime": end,
             "etime": end}  # fmt: skip
 

@@ -19,7 +19,14 @@ from vcld.accounting.codes import FIRST_REBUILT, LAST_SECOND
 from vcld.accounting.facts import HostFacts
 from vcld.accounting.hosts import add_host, load_host_ids
 from vcld.accounting.install import check_clock
-from vcld.accounting.past import host_name, owner_name, past_query, stay_row, vm_row
+from vcld.accounting.past import (
+    host_name,
+    is_timeless,
+    owner_name,
+    past_query,
+    stay_row,
+    vm_row,
+)
 from vcld.accounting.sqlfacts import element
 from vcld.accounting.tables import Tables
 from vcld.accounting.window import database_now
@@ -36,7 +43,7 @@ class Rebuilt:
 
     added: int = 0
     present: int = 0
-    #: Their ``log`` rows hold no time at all.
+    #: Their ``log`` rows hold no time at all, or none that has come.
     timeless: int = 0
 
 
@@ -115,7 +122,7 @@ class _Past:
                 part.present += 1
             elif row.logid in self._logs_of_others:
                 continue
-            elif not (row.start or row.loaded or row.finalend):
+            elif is_timeless(row, self._now):
                 part.timeless += 1
             else:
                 fresh.append(row)
@@ -161,4 +168,4 @@ def _recorded_logs(connection: Connection, tables: Tables) -> set[int]:
     found = connection.scalars(
         sa.select(element(vm.template, "LOG_ID")).where(vm.oid < FIRST_REBUILT)
     )
-    return {int(text) for text in found if text}
+    return {int(text) for text in found if text.isdecimal()}

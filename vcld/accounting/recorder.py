@@ -21,7 +21,7 @@ from vcld.accounting.facts import facts_of
 from vcld.accounting.hosts import load_host_ids
 from vcld.accounting.install import find_installed
 from vcld.accounting.keeping import Kept, keep
-from vcld.accounting.ledger import Ledger
+from vcld.accounting.ledger import IdTakenError, Ledger
 from vcld.accounting.managed import ProbeFinder
 from vcld.accounting.probes import probe_hosts
 from vcld.config import Settings
@@ -123,15 +123,16 @@ class Recorder:
 
         def write(ledger: Ledger) -> None:
             if request_state in ENDS:
-                reason = _reason(grip.state, failed=failed)
-                ledger.end(connection, ids, ENDS[request_state], reason)
+                state, reason = ENDS[request_state], _reason(grip.state, failed=failed)
+                failed_load = state is VmState.FAILED and grip.state in schedule.LOAD_STATES
+                ledger.end(connection, ids, state, reason, failed_load=failed_load)
             elif request_state == "reserved" and grip.state == "checkpoint":
                 # Switched off for its capture, and on again: the next worker opens a stay.
-                ledger.stop(connection, own, VmState.PENDING, Reason.STOP_RESUME)
+                ledger.stop(connection, own, Reason.STOP_RESUME)
             elif request_state == "reserved" and grip.state in LOADS:
                 ledger.run(connection, own[0])
             elif request_state in LOADS:  # loaded in advance
-                ledger.stop(connection, own, VmState.PENDING, Reason.NONE)
+                ledger.stop(connection, own, Reason.NONE)
             elif request_state == "timeout" and log_ending in CANCELLED:
                 ledger.mark(connection, ids, Reason.CANCEL)
 
@@ -201,6 +202,8 @@ class Recorder:
             return
         try:
             write(self._ledger)
+        except IdTakenError as err:
+            self._log.error("a VM is not accounted", reason=str(err))
         except SQLAlchemyError as err:
             if is_conflict(err) or is_outage(err):
                 raise
@@ -230,8 +233,9 @@ def _wait(connection: Connection, ledger: Ledger, grip: Grip, reservation: Reser
     if is_first and ledger.add(connection, vm):
         return
     reason = Reason.STOP_RESUME if grip.attempts == 0 else Reason.ERROR
-    if not ledger.stop(connection, [vm.oid], VmState.PENDING, reason):
-        ledger.add(connection, vm)
+    # What a reinstall finds may be the user's session, if its first worker died at once.
+    failed_load = reason is Reason.ERROR and grip.state in schedule.LOAD_STATES
+    ledger.restart(connection, vm, reason, failed_load=failed_load)
 
 
 def _reason(state: str, *, failed: bool) -> Reason:

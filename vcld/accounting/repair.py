@@ -14,8 +14,8 @@ from vcld.accounting.facts import HostFacts, full_name, plain_name, safe
 from vcld.accounting.hosts import add_host
 from vcld.accounting.shares import write_share
 from vcld.accounting.sqlfacts import latest
-from vcld.accounting.tables import Tables
-from vcld.schema.models import Affiliation, User
+from vcld.accounting.tables import SHARES, Tables
+from vcld.schema.models import Affiliation, Computer, Reservation, User
 
 Row = Any  # a RowMapping of the rule's query
 #: Mends a row; False when it cannot after all.
@@ -60,31 +60,83 @@ def _set_last_seq(connection: Connection, t: Tables, row: Row) -> bool:
 
 
 def _set_vm_end(connection: Connection, t: Tables, row: Row) -> bool:
-    """A VM ended with its last stay, or when it was last heard of; one that lives has no end."""
-    vm, stay = t.vm_pool, t.history.c
-    end = 0
+    """A VM ended with its last stay; one that lives has no end.
+
+    What else does not fit leaves open whether it is the state or the end that is wrong.
+    """
+    vm, oid = t.vm_pool, row["oid"]
+    last, lives = _last_stay(connection, t, oid), _has_reservation(connection, oid)
     if row["state"] in ENDED:
-        last = sa.select(sa.func.max(stay.etime)).where(stay.vid == row["oid"])
-        last_poll = sa.select(vm.c.last_poll).where(vm.c.oid == row["oid"])
-        end = connection.scalar(last) or connection.scalar(last_poll) or 0
+        if last is not None and last.etime == 0 and lives:
+            return False
+        end = last.etime if last is not None else 0
+        end = end or _last_heard(connection, t, oid)
         if end <= 0:
             return False
-    connection.execute(sa.update(vm).where(vm.c.oid == row["oid"]).values(etime=end))
+    else:
+        stopped = last is not None and last.etime != 0
+        if not lives or (row["state"] == VmState.ACTIVE and stopped):
+            return False
+        end = 0
+    connection.execute(sa.update(vm).where(vm.c.oid == oid).values(etime=end))
+    return True
+
+
+def _last_stay(connection: Connection, t: Tables, oid: int) -> Any:
+    stay = t.history.c
+    query = sa.select(stay.seq, stay.etime).where(stay.vid == oid)
+    return connection.execute(query.order_by(stay.seq.desc()).limit(1)).one_or_none()
+
+
+def _has_reservation(connection: Connection, oid: int) -> bool:
+    query = sa.select(Reservation.id).where(Reservation.id == oid)
+    return connection.scalar(query) is not None
+
+
+def _last_heard(connection: Connection, t: Tables, oid: int) -> int:
+    """When the VM was last heard of; not before its last stay ended."""
+    vm, stay = t.vm_pool.c, t.history.c
+    heard = sa.select(latest(vm.last_poll, vm.stime)).where(vm.oid == oid)
+    ended = sa.select(sa.func.max(stay.etime)).where(stay.vid == oid)
+    return max(connection.scalar(heard) or 0, connection.scalar(ended) or 0)
+
+
+def _clear_lcm_state(connection: Connection, t: Tables, row: Row) -> bool:
+    """Only an ACTIVE VM has one; with an open stay, it may be the state that is wrong."""
+    vm, last = t.vm_pool, _last_stay(connection, t, row["oid"])
+    if row["state"] == VmState.ACTIVE or (last is not None and last.etime == 0):
+        return False
+    connection.execute(sa.update(vm).where(vm.c.oid == row["oid"]).values(lcm_state=0))
     return True
 
 
 def _end_running(connection: Connection, t: Tables, row: Row) -> bool:
-    stay = t.history.c
+    """It ran until its epilog began, or the stay ended; unless it still runs, or ran later."""
+    stay, vm = t.history.c, t.vm_pool.c
     ran = sa.case((stay.estime > 0, stay.estime), else_=stay.etime)
-    connection.execute(
+    runs = sa.select(vm.oid).where(
+        vm.oid == stay.vid, vm.last_seq == stay.seq, vm.state == int(VmState.ACTIVE)
+    )
+    done = connection.execute(
         sa.update(t.history)
-        .where(stay.vid == row["vid"], stay.seq == row["seq"])
+        .where(stay.vid == row["vid"], stay.seq == row["seq"], ran >= stay.rstime)
+        .where(ran <= stay.etime, sa.not_(runs.exists()))
         .values(retime=ran)
     )
-    return True
+    return done.rowcount == 1
 
 
 def _add_host(connection: Connection, t: Tables, row: Row) -> bool:
+    """Unless the id is wrong rather than the host's row missing."""
+    host = t.host_pool.c
+    known = sa.select(host.oid).where(host.oid == row["hid"])
+    if connection.scalar(known) is not None:
+        return True  # another stay had it added
+    namesake = sa.select(host.oid).where(host.host_name == row["host_name"])
+    computer = sa.select(Computer.id).where(Computer.id == row["hid"])
+    doubtful = row["hid"] <= 0 or connection.scalar(namesake) is not None
+    if doubtful and connection.scalar(computer) is None:
+        return False
     query = sa.select(t.history.c.vm_mad).where(
         t.history.c.vid == row["vid"], t.history.c.seq == row["seq"]
     )
@@ -99,6 +151,15 @@ def _add_share(connection: Connection, t: Tables, row: Row) -> bool:
     return True
 
 
+def _count_figures(connection: Connection, t: Tables, row: Row) -> bool:
+    """What stays take can be counted; what a probe found, the next one tells."""
+    share = t.host_shares.c
+    write_share(connection, t, row["hid"])
+    measured = [share[name] < 0 for name in SHARES if not name.endswith("_usage")]
+    query = sa.select(share.hid).where(share.hid == row["hid"], sa.or_(*measured))
+    return connection.scalar(query) is None
+
+
 def _count_share(connection: Connection, t: Tables, row: Row) -> bool:
     write_share(connection, t, row["hid"])
     return True
@@ -106,6 +167,8 @@ def _count_share(connection: Connection, t: Tables, row: Row) -> bool:
 
 def _add_owner(connection: Connection, t: Tables, row: Row) -> bool:
     """VCL knows the name; of a user whose row is gone, the id is all that can be said."""
+    if row["uid"] < 0:
+        return False
     known = sa.select(t.user_pool.c.oid).where(t.user_pool.c.oid == row["uid"])
     if connection.scalar(known) is not None:
         return True
@@ -134,23 +197,20 @@ def _escape_name(connection: Connection, t: Tables, row: Row) -> bool:
 def _end_vanished(connection: Connection, t: Tables, row: Row) -> bool:
     """It was there when it was last heard of, and is not now: that is its end."""
     vm, stay = t.vm_pool, t.history.c
-    heard = sa.select(latest(vm.c.last_poll, vm.c.stime)).where(vm.c.oid == row["oid"])
-    last_poll = connection.scalar(heard) or 0
-    open_stay = connection.execute(
-        sa.select(stay.vid, stay.seq).where(stay.vid == row["oid"], stay.etime == 0)
-    ).one_or_none()
-    if open_stay is not None:
-        if not _close(connection, t, open_stay._mapping, last_poll):
+    last, end = _last_stay(connection, t, row["oid"]), _last_heard(connection, t, row["oid"])
+    if last is not None and last.etime == 0:
+        which = {"vid": row["oid"], "seq": last.seq}
+        if not _close(connection, t, which, end):
             return False
         connection.execute(
             sa.update(t.history)
-            .where(stay.vid == row["oid"], stay.seq == open_stay.seq)
+            .where(stay.vid == row["oid"], stay.seq == last.seq, stay.reason == 0)
             .values(reason=int(Reason.CANCEL))
         )
     connection.execute(
         sa.update(vm)
         .where(vm.c.oid == row["oid"])
-        .values(state=int(VmState.DONE), lcm_state=int(LcmState.LCM_INIT), etime=last_poll)
+        .values(state=int(VmState.DONE), lcm_state=int(LcmState.LCM_INIT), etime=end)
     )
     return True
 
@@ -169,5 +229,7 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType(
         "owner": _add_owner,
         "name": _escape_name,
         "vanished": _end_vanished,
+        "lcm-state": _clear_lcm_state,
+        "figures": _count_figures,
     }
 )

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from vcld.accounting.codes import ENDED, FIRST_REBUILT, VmState
+from vcld.accounting.rowrules import ROW_RULES, SHARE_RULES
+from vcld.accounting.rule import Query, Rule
 from vcld.accounting.sqlfacts import latest
 from vcld.accounting.tables import HISTORY_TIMES, ORDER_OF_TIMES, Tables
-from vcld.schema.models import Reservation
+from vcld.schema.models import Request, Reservation
 
-Query = sa.Select[*tuple[Any, ...]]
 #: Rows that were written this close to a host's update may or may not be counted in it.
 SETTLE_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule of a consumer's consistency check."""
-
-    name: str
-    #: What is wrong with a row that breaks it, with the query's columns by name.
-    text: str
-    #: The table of the rows that are named.
-    table: str
-    query: Callable[[Tables], Query]
 
 
 def _stays(tables: Tables, *more: sa.ColumnElement[Any]) -> Query:
@@ -205,7 +192,27 @@ def vanished(t: Tables) -> Query:
     )
 
 
+def _given_twice(t: Tables) -> Query:
+    """Reservations whose id is that of an ended VM of an earlier request."""
+    vm = t.vm_pool.c
+    of_request = sa.literal("<LOG_ID>") + sa.cast(Request.logid, sa.String(20)) + "</LOG_ID>"
+    return (
+        sa.select(vm.oid, Reservation.requestid)
+        .join(Reservation, Reservation.id == vm.oid)
+        .join(Request, Request.id == Reservation.requestid)
+        .where(
+            vm.state.in_(map(int, ENDED)),
+            vm.template.contains("<LOG_ID>"),
+            sa.func.instr(vm.template, of_request) == 0,
+        )
+    )
+
+
 RULES: tuple[Rule, ...] = (
+    # First, because others go by it.
+    Rule(
+        "last-seq", "last_seq is {last_seq}, its last stay is {found}", "vm_pool", _wrong_last_seq
+    ),
     Rule("stay-without-vm", "vm_pool has no VM {vid}", "history", _ownerless),
     Rule(
         "open-before-last",
@@ -218,9 +225,6 @@ RULES: tuple[Rule, ...] = (
         "it has {stays} stays, numbered {first} to {last}, not from 0 on without a gap",
         "vm_pool",
         _gaps,
-    ),
-    Rule(
-        "last-seq", "last_seq is {last_seq}, its last stay is {found}", "vm_pool", _wrong_last_seq
     ),
     Rule("vm-etime", "etime is {etime}, but its state is {state}", "vm_pool", _wrong_vm_end),
     Rule("ended-but-open", "the VM has ended, but etime is 0", "history", _done_but_open),
@@ -251,6 +255,13 @@ RULES: tuple[Rule, ...] = (
         "vm_pool",
         vanished,
     ),
+    Rule(
+        "id-given-twice",
+        "the VM of an earlier request has this id, so request {requestid} is not accounted",
+        "vm_pool",
+        _given_twice,
+    ),
+    *ROW_RULES,
     # Last, because mending the others changes what is open.
     Rule("share", "the host has no share", "host_pool", _shareless),
     Rule(
@@ -259,4 +270,5 @@ RULES: tuple[Rule, ...] = (
         "host_shares",
         _wrong_share,
     ),
+    *SHARE_RULES,
 )

@@ -47,8 +47,27 @@ class Stays:
 
     @cached_property
     def start_stay(self) -> sa.Update:
-        """To another state, on a next stay that ``insert_stay`` writes."""
-        return self._update_vm({"last_seq": self._vm.c.last_seq + 1, "etime": 0})
+        """To another state, on a next stay that ``insert_stay`` writes. Parameter: of_mark."""
+        return self._if_same(self._update_vm({"last_seq": self._vm.c.last_seq + 1, "etime": 0}))
+
+    @cached_property
+    def restart_vm(self) -> sa.Update:
+        """To another state, from its end too, as what it is now.
+
+        A reservation may be given another revision or computer. Parameters: of_mark, to_name,
+        to_template.
+        """
+        described = {
+            "name": bindparam("to_name", type_=sa.Text()),
+            "template": bindparam("to_template", type_=sa.Text()),
+        }
+        return self._if_same(self._update_vm({"etime": 0, **described}))
+
+    def _if_same(self, update: sa.Update) -> sa.Update:
+        """A VM that has ended lives again for its own request alone: ids may be given twice."""
+        mark = bindparam("of_mark", type_=sa.Text())
+        same = sa.func.instr(self._vm.c.template, mark) > 0
+        return update.where(sa.or_(self._vm.c.state.not_in(map(int, ENDED)), same))
 
     @cached_property
     def place_vm(self) -> sa.Update:
@@ -136,18 +155,20 @@ class Stays:
 
     @cached_property
     def close(self) -> sa.Update:
-        """End the stay. Parameter: to_reason, if it has none yet.
+        """End the stay. Parameters: to_reason, if it has none yet; is_failed_load (0 or 1).
 
         Until the end of the epilog the VM counts as running; then it has run until the epilog
-        began. A load that did not come to its power-on has no running time.
+        began. A load that failed has no running time, however far it came.
         """
         column = self._stay.c
+        failed = bindparam("is_failed_load", type_=sa.Integer()) == 1
         left = sa.case((column.estime > 0, column.estime), else_=self._now)
-        ran = sa.case((column.rstime == 0, 0), else_=self._first("retime", left))
+        ran = sa.case((sa.or_(column.rstime == 0, failed), 0), else_=self._first("retime", left))
         return self._update_stay(
             {
                 "petime": self._prolog_end(left),
                 "retime": ran,
+                "rstime": sa.case((failed, 0), else_=column.rstime),
                 "eetime": sa.case((column.estime == 0, 0), else_=self._first("eetime", self._now)),
                 "etime": self._now,
                 "reason": self._first("reason", self._reason),
@@ -205,12 +226,16 @@ class Stays:
                 "is_running": 0, "is_epilog": 0}  # fmt: skip
         connection.execute(self.insert_vm, vm)
         connection.execute(self.insert_stay, stay)
-        for statement in (self.move_vm, self.start_stay, self.end_vm):
+        for statement in (self.move_vm, self.end_vm):
             connection.execute(statement, of_vm)
+        marked = {**of_vm, "of_mark": ""}
+        connection.execute(self.start_stay, marked)
+        connection.execute(self.restart_vm, {**marked, "to_name": "", "to_template": ""})
         connection.execute(self.place_vm, {**of_vm, "to_deploy_id": ""})
         for statement in (self.begin_prolog, self.end_prolog, self.run, self.begin_epilog):
             connection.execute(statement, {"of_oids": [0]})
         connection.execute(self.run_placed, {"of_oids": [0], "to_vm_dir": "", "to_tm_mad": ""})
-        for statement in (self.mark, self.close):
-            connection.execute(statement, {"of_oids": [0], "to_reason": 0})
+        ending = {"of_oids": [0], "to_reason": 0}
+        connection.execute(self.mark, ending)
+        connection.execute(self.close, {**ending, "is_failed_load": 0})
         connection.execute(self.find_alive, {"of_requests": [0]})

@@ -26,6 +26,8 @@ from vcld.schema.engine import Connection, Database
 
 #: More points than a picture has pixels tell nothing more.
 MAX_STEPS = 10_000
+#: What a spreadsheet takes for the begin of a formula, in all widths.
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
 def add_window(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +96,7 @@ def print_report(options: argparse.Namespace, settings: Settings, database: Data
     if options.json:
         print_json({"by": options.by, "start": window.start, "end": window.end, "lines": lines})
     elif options.csv:
-        _print_csv(options.by, lines)
+        print_csv(options.by, lines)
     else:
         _print_table(options.by, window, lines)
     return ExitCode.DONE
@@ -140,14 +142,18 @@ def print_records(options: argparse.Namespace, settings: Settings, database: Dat
     return ExitCode.DONE
 
 
-def _print_csv(by: str, lines: list[Line]) -> None:
+def print_csv(by: str, lines: list[Line]) -> None:
+    """The lines of a report as CSV."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     columns = [field.name for field in dataclasses.fields(Line)]
     writer.writerow([f"{by}_id", by, *columns[2:]])
-    # Names come from people; what they typed is data, to terminals and spreadsheets too.
-    writer.writerows(
-        (line.id, visible(line.name), *dataclasses.astuple(line)[2:]) for line in lines
-    )
+    writer.writerows((line.id, _cell(line.name), *dataclasses.astuple(line)[2:]) for line in lines)
+
+
+def _cell(name: str) -> str:
+    """Names come from people; what they typed is data, to terminals and spreadsheets too."""
+    shown = visible(name)
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA) else shown
 
 
 def _print_table(by: str, window: Window, lines: list[Line]) -> None:

@@ -7,6 +7,7 @@ Exit codes: 0 done; 10 refused or failed; 11 try later; 70 a bug; 75 the databas
 from __future__ import annotations
 
 import argparse
+import io
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ UNCONFIGURED = frozenset({"states", "demo"})
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     options = _parser().parse_args(arguments)
+    _let_names_pass()
     try:
         command = _find(options.command)
         settings = None
@@ -74,6 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _let_names_pass() -> None:
+    """Names in any script are no error: to programs as UTF-8, to a terminal as it can show them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = None if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def _find(name: str) -> Any:
