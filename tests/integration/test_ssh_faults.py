@@ -105,9 +105,12 @@ def test_session_goes_on_through_a_restart_and_its_user_keeps_the_way_in(
     linux.until_pair(request, "inuse/rebootsoft")
     assert linux.host.sh("cat /proc/sys/kernel/random/boot_id") != before
     session.end()
-    linux.host.sh("/etc/init.d/ext_sshd start")
     assert linux.network.reaches("home", linux.host.public)
     assert not linux.network.reaches("elsewhere", linux.host.public)
+
+    # The user's own restart, of which nobody tells the daemon.
+    linux.host.restart()
+    assert linux.log_in(request, command="id -un").result() == (0, "ada\n")
 
 
 def test_user_who_comes_from_another_address_is_followed(linux: LinuxSite) -> None:

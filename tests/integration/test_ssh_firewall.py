@@ -64,7 +64,6 @@ def test_each_stage_lets_in_whom_it_should_and_survives_a_restart(
     assert who_gets_in(ssh_network, host, 8080) == ["home"]
 
     host.restart()
-    host.sh("/etc/init.d/ext_sshd start")
     assert who_gets_in(ssh_network, host) == ["home"]
     assert guest.is_responding()
 

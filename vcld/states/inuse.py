@@ -69,6 +69,9 @@ def _reboot(work: Work) -> Outcome:
     work.step("inuse:reboot")
     try:
         work.guest.reboot(hard=work.grip.state == "reboothard")
+        # What the user comes in by may not come back by itself.
+        remote_ip = work.run(reservations.find_remote_ip, work.reservation.id)
+        work.guest.restrict_access(remote_ip, work.connect_methods)
     except ProvisioningError as err:
         work.log.error("the computer could not be restarted", reason=str(err))
         return _goes_on(f"the computer could not be restarted: {err}")

@@ -88,7 +88,7 @@ Subsystem sftp internal-sftp
 AllowGroups $GROUP
 END
 }
-# A start is over when it listens: sshd writes its number then.
+# A start is over when it listens: sshd writes its number then. At a boot its address may come late.
 install_ext_sshd() {
     if has_systemd; then
         put /etc/systemd/system/ext_sshd.service 644 << 'END' && systemctl daemon-reload
@@ -105,6 +105,11 @@ TimeoutStartSec=30
 ExecReload=/bin/kill -HUP $MAINPID
 KillMode=process
 Restart=on-failure
+RestartSec=2
+StartLimitInterval=0
+
+[Install]
+WantedBy=multi-user.target
 END
         return 0
     fi
