@@ -224,3 +224,30 @@ def test_passwords_are_in_no_process_list_and_no_log(
     assert "useradd" in host.sh("cat /var/log/arguments")
     assert "tr0ub4dor" not in host.sh("cat /var/log/arguments; dmesg 2>/dev/null; ls -R /tmp")
     assert "tr0ub4dor" not in "".join(capfd.readouterr())
+
+
+def test_files_of_a_user_whom_nobody_saw_are_searched_for_everywhere(host: Host) -> None:
+    host.sh("mkdir -m 1777 /srv/scratch; mkdir -p /run/lock /var/crash;"
+            " chmod 1777 /run/lock /var/crash")  # fmt: skip
+    ready(host).grant_access([SSH])
+    leave = "for d in /run/lock /var/crash /srv/scratch /dev/shm; do echo mine > $d/secret; done"
+    assert login(host, "ada", "pw-of-ada", leave) == (0, "")
+
+    Bench(host).guest(laststate="reserved").sanitize([])
+
+    assert host.sh("find / -name secret -not -path '/proc/*' 2>/dev/null", check=False) == ""
+    assert host.sh("ls -A /etc/vcld/granted", check=False) == ""
+
+
+def test_computer_that_an_unseen_user_with_root_rights_had_is_reloaded(host: Host) -> None:
+    ready(host, account(root=True)).grant_access([SSH])
+
+    with pytest.raises(RemoteError, match="granted to a user with root rights"):
+        Bench(host).guest(laststate="reserved").sanitize([])
+
+
+def test_user_named_all_gives_root_access_to_nobody_else(host: Host) -> None:
+    ready(host, account("ALL", root=True), account("bob", "pw", uid=602)).grant_access([SSH])
+
+    assert login(host, "ALL", "pw-of-ada", "sudo -n id -un") == (0, "root\n")
+    assert login(host, "bob", "pw", "sudo -n id -un")[0] == 1

@@ -115,6 +115,8 @@ class LinuxGuest(SshGuest):
         script = Script()
         if self.reservation.request.laststate == "reserved":
             script.call("refuse_if_in_use")
+            if self.reservation.computer.type != "lab":  # those are never loaded anew
+                script.call("refuse_if_root_came")
         self._close_access(script)
         script.call("unmount_shares").call("set_roots").call("forget_reservation")
         script.call("remove_all").call("prove_clean").call("clear_taint")

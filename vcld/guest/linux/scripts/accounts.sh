@@ -57,7 +57,8 @@ set_roots() {
         rm -f /etc/sudoers.d/vcld
         return 0
     fi
-    for name in "$@"; do printf '%s ALL=(ALL:ALL) NOPASSWD: ALL\n' "$name"; done |
+    # In quotes, since the bare word ALL is everybody.
+    for name in "$@"; do printf '"%s" ALL=(ALL:ALL) NOPASSWD: ALL\n' "$name"; done |
         (umask 077 && cat > /etc/vcld-sudoers)
     try 'sudoers' visudo -cf /etc/vcld-sudoers
     chmod 440 /etc/vcld-sudoers
@@ -143,12 +144,14 @@ remove_account() {
     groupdel "$name" 2> /dev/null
     fact removed "$name"
 }
+# remove_files UID DEEP: a user's files where everybody may write; DEEP: on every local disk.
 remove_files() {
     if [ -n "$2" ]; then
-        set -- "$1" $(df -lP 2> /dev/null | awk 'NR > 1 && $6 !~ /^\/(proc|sys|boot)/ { print $6 }')
+        set -- "$1" /dev/mqueue $(df -lP 2> /dev/null |
+            awk 'NR > 1 && $6 !~ /^\/(proc|sys|boot)/ { print $6 }')
     else
-        set -- "$1" /tmp /var/tmp /dev/shm /run/user /var/spool/cron /var/spool/at /var/mail \
-            /var/spool/mail /var/lib/systemd/linger /run/screen
+        set -- "$1" /tmp /var/tmp /dev/shm /dev/mqueue /run/lock /var/lock/. /var/crash /run/user \
+            /var/spool/cron /var/spool/at /var/mail /var/spool/mail /var/lib/systemd/linger /run/screen
     fi
     user=$1
     shift
@@ -169,7 +172,7 @@ remove_ipc() {
 # remove_all: every account of a reservation; everywhere, if somebody may have logged in.
 remove_all() {
     deep=''
-    ! is_tainted || deep=yes
+    if is_tainted || [ -e $GRANTED ]; then deep=yes; fi
     for present in $(own_accounts); do remove_account "$present" "$deep"; done
     for present in $(guests); do dismiss "$present"; done
 }

@@ -88,7 +88,12 @@ is_shared_sshd() { [ -e /etc/vcld/shared-sshd ]; }
 
 # keep_methods LINE...: what stop_methods has to undo: "service|startup script|ports".
 METHODS=/etc/vcld/methods
-keep_methods() { printf '%s\n' "$@" | put $METHODS 644 || :; }
+# Since this file is there somebody may have come in, whether we saw them or not.
+GRANTED=/etc/vcld/granted
+keep_methods() {
+    printf '%s\n' "$@" | put $METHODS 644 || :
+    : > $GRANTED
+}
 stop_methods() {
     [ -f $METHODS ] || { stop_method ext_sshd ''; return 0; }
     while IFS='|' read -r service script ports; do
