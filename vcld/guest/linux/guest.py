@@ -260,7 +260,7 @@ class LinuxGuest(SshGuest):
             keys = logins.public_keys(account)
             script.call("account", name, account.user.uid, password, keys)
         roots = [n for account, n in zip(accounts, names, strict=True) if account.root_access]
-        script.call("set_roots", *roots)
+        script.call("set_roots", *roots).call("refuse_roots", *roots)
 
     def _set_address(self, script: Script, *, activate: bool = False) -> None:
         node, computer = self.reservation.managementnode, self.reservation.computer
