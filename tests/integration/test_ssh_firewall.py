@@ -80,7 +80,8 @@ def test_each_stage_lets_in_whom_it_should_and_survives_a_restart(
 def test_repeated_stage_leaves_the_same_rules(ssh_network: Network, host: Host) -> None:
     guest = ready(host)
     show = (
-        "{ iptables-save 2>/dev/null | grep -v '^#'; /mnt/nft list ruleset 2>/dev/null; }"
+        "{ iptables-save 2>/dev/null | grep -v '^#'; /mnt/nft list tables | sort |"
+        " while read -r table; do /mnt/nft list $table; done 2>/dev/null; }"
         " | sed -E 's/packets [0-9]+ bytes [0-9]+//; s/\\[[0-9]+:[0-9]+\\]//'"
     )
     guest.restrict_access("198.51.100.201", [SSH])
@@ -105,6 +106,19 @@ def test_method_that_is_disabled_is_closed_and_its_service_stopped(
     assert who_gets_in(ssh_network, host, 8080) == []
     assert "8080" not in host.sh("ss -Htln")
     assert who_gets_in(ssh_network, host) == ["home", "elsewhere"]
+
+
+def test_image_that_got_another_tool_follows_that(ssh_network: Network) -> None:
+    ssh_network.client("home", 201)
+    host = ssh_network.host("vm1", prepare=f"mv /usr/sbin/nft /usr/sbin/later; {WEB_SERVICE}")
+    guest = ready(host)
+    host.sh("mv /usr/sbin/later /usr/sbin/nft")
+
+    guest.grant_access([SSH, WEB])
+
+    assert ssh_network.reaches("home", host.public, 8080)
+    assert "vcld-input" not in host.sh("iptables-save; ip6tables-save")
+    assert host.sh("ls /etc/vcld | grep firewall") == "firewall.nft\n"
 
 
 def test_busy_lock_of_xtables_is_waited_for(ssh_network: Network) -> None:

@@ -2,10 +2,11 @@
 
 FOLDER=/etc/vcld
 
+has_nft() { have nft && nft list tables > /dev/null 2>&1; }
 firewall_kind() {
     if have firewall-cmd && firewall-cmd --state > /dev/null 2>&1; then
         echo firewalld
-    elif have nft && nft list tables > /dev/null 2>&1; then
+    elif has_nft; then
         echo nftables
     elif have iptables-restore; then
         echo iptables
@@ -20,36 +21,57 @@ name_node() {
         *) sed -e "s/@NODE4@/$node/g" -e 's/@NODE6@/::1/g' ;;
     esac
 }
-# firewall NFT V4 V6 ZONE: one stage, as each of the tools wants to be told.
+# firewall NFT V4 V6 ZONE: one stage, as each of the tools wants to be told. What an earlier stage
+# said by a tool that is not used any more goes. firewalld lets in what zones of the image's let in,
+# and whoever is connected; where there is nft, the table stands beside our zone and does not.
 firewall() {
     kind=$(firewall_kind) || { printf '%s\n' "$kind"; exit 1; }
     mkdir -p $FOLDER
+    if has_nft; then
+        printf '%s\n' "$1" | name_node > $FOLDER/firewall.nft.new
+        try nftables nft -f $FOLDER/firewall.nft.new
+        mv -f $FOLDER/firewall.nft.new $FOLDER/firewall.nft
+    else
+        rm -f $FOLDER/firewall.nft
+    fi
     case $kind in
-        nftables)
-            printf '%s\n' "$1" | name_node > $FOLDER/firewall.nft.new
-            try nftables nft -f $FOLDER/firewall.nft.new
-            mv -f $FOLDER/firewall.nft.new $FOLDER/firewall.nft
-            ;;
-        iptables)
-            printf '%s\n' "$2" | name_node > $FOLDER/firewall.v4.new
-            printf '%s\n' "$3" | name_node > $FOLDER/firewall.v6.new
-            restore iptables $FOLDER/firewall.v4.new
-            mv -f $FOLDER/firewall.v4.new $FOLDER/firewall.v4
-            if [ -e /proc/net/if_inet6 ] && have ip6tables-restore; then
-                restore ip6tables $FOLDER/firewall.v6.new
-                mv -f $FOLDER/firewall.v6.new $FOLDER/firewall.v6
-            fi
-            ;;
-        firewalld)
-            printf '%s\n' "$4" | name_node > $FOLDER/zone.new
-            if ! cmp -s $FOLDER/zone.new /etc/firewalld/zones/vcld.xml; then
-                mv -f $FOLDER/zone.new /etc/firewalld/zones/vcld.xml
-                try firewalld timeout 60 firewall-cmd --reload
-            fi
-            ;;
+        iptables) by_iptables "$2" "$3" ;;
+        firewalld) no_iptables; by_zone "$4" ;;
+        *) no_iptables ;;
     esac
-    [ "$kind" = firewalld ] || install_boot
+    install_boot
     fact firewall "$kind"
+}
+by_iptables() {
+    printf '%s\n' "$1" | name_node > $FOLDER/firewall.v4.new
+    printf '%s\n' "$2" | name_node > $FOLDER/firewall.v6.new
+    restore iptables $FOLDER/firewall.v4.new
+    mv -f $FOLDER/firewall.v4.new $FOLDER/firewall.v4
+    [ -e /proc/net/if_inet6 ] || return 0
+    if have ip6tables-restore; then
+        restore ip6tables $FOLDER/firewall.v6.new
+        mv -f $FOLDER/firewall.v6.new $FOLDER/firewall.v6
+    else
+        warn 'ip6tables is missing: nobody is kept out by IPv6'
+    fi
+}
+no_iptables() {
+    for rules in v4:iptables v6:ip6tables; do
+        tool=${rules#*:}
+        [ -e "$FOLDER/firewall.${rules%:*}" ] || continue
+        rm -f "$FOLDER/firewall.${rules%:*}"
+        have "$tool" || continue
+        while "$tool" -D INPUT -j vcld-input 2> /dev/null; do :; done
+        "$tool" -F vcld-input 2> /dev/null
+        "$tool" -X vcld-input 2> /dev/null
+    done
+}
+by_zone() {
+    printf '%s\n' "$1" | name_node > $FOLDER/zone.new
+    if ! cmp -s $FOLDER/zone.new /etc/firewalld/zones/vcld.xml; then
+        mv -f $FOLDER/zone.new /etc/firewalld/zones/vcld.xml
+        try firewalld timeout 60 firewall-cmd --reload
+    fi
 }
 # restore TOOL FILE: load rules; wait for others who are changing them. Old tools can't wait.
 restore() {
