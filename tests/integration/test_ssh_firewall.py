@@ -65,6 +65,10 @@ def test_each_stage_lets_in_whom_it_should_and_survives_a_restart(
 
     host.restart()
     assert who_gets_in(ssh_network, host) == ["home"]
+    # What no boot script starts runs again when the session is looked at.
+    assert who_gets_in(ssh_network, host, 8080) == []
+    guest.restrict_access(home, [SSH, WEB])
+    assert who_gets_in(ssh_network, host, 8080) == ["home"]
     assert guest.is_responding()
 
     guest.sanitize([])

@@ -14,7 +14,7 @@ from vcld.states import accounts, presence
 from vcld.states.capture_call import capture_at_end
 from vcld.states.outcome import Outcome, Result, Wait
 from vcld.states.work import Work
-from vcld.store import notices, requests, reservations
+from vcld.store import notices, requests
 
 RECONNECT = "reconnecttimeout"
 #: The end is attended to this long before the first notice, as the Perl daemon does.

@@ -241,14 +241,11 @@ class LinuxGuest(SshGuest):
         script = Script()
         if start:
             script.call("keep_methods", *method_facts(methods))
-        for method in methods:
-            if not method.disabled:
-                action = "start_method" if start else "resume_method"
-            elif start:
-                action = "stop_method"
-            else:
-                continue
-            script.call(action, method.servicename or "", method.startupscript or "")
+            for method in methods:
+                action = "stop_method" if method.disabled else "start_method"
+                script.call(action, method.servicename or "", method.startupscript or "")
+        else:
+            script.call("resume_methods")
         script.call("firewall", *firewall.renderings(self._policy(*openings)))
         self._run(script)
 

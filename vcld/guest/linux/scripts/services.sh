@@ -66,7 +66,15 @@ start_method() {
     fi
     [ "$1" != ext_sshd ] || start_at_boot
 }
-# resume_method SERVICE STARTUP-SCRIPT: it runs again after a restart; a session goes on without it.
+# resume_methods: what the connect methods need runs again after a restart of the computer.
+resume_methods() {
+    [ -f $METHODS ] && [ "$(cat $STARTED 2> /dev/null)" != "$(cat $BOOT_ID)" ] || return 0
+    while IFS='|' read -r service script ports; do
+        resume_method "$service" "$script"
+    done < $METHODS
+    put $STARTED 644 < $BOOT_ID || :
+}
+# The session goes on without it.
 resume_method() {
     case $1 in ext_sshd) ! is_shared_sshd || return 0 ;; esac
     if [ -n "$1" ] && has_service "$1"; then
@@ -90,8 +98,12 @@ is_shared_sshd() { [ -e /etc/vcld/shared-sshd ]; }
 METHODS=/etc/vcld/methods
 # Since this file is there somebody may have come in, whether we saw them or not.
 GRANTED=/etc/vcld/granted
+# The start of the system for which they were started.
+STARTED=/etc/vcld/started
+BOOT_ID=/proc/sys/kernel/random/boot_id
 keep_methods() {
     printf '%s\n' "$@" | put $METHODS 644 || :
+    put $STARTED 644 < $BOOT_ID || :
     : > $GRANTED
 }
 stop_methods() {
