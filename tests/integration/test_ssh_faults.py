@@ -22,6 +22,17 @@ def test_fault_49_computer_that_takes_no_key_fails_with_the_keys_named(linux: Li
     assert str(linux.network.node_key) in linux.reason_of(request)
 
 
+def test_node_without_a_private_key_says_so_at_once(linux: LinuxSite) -> None:
+    linux.install()
+    linux.site.execute("UPDATE managementnode SET `keys` = ''")
+    linux.start()
+    request = linux.site.ask("new", 1)
+
+    linux.until_pair(request, "failed/new")
+    assert "names no private key" in linux.reason_of(request)
+    assert linux.site.computer(1) == "available"
+
+
 def test_fault_42_computer_that_stays_away_fails_within_its_limit(linux: LinuxSite) -> None:
     linux.install().host.cut()
     linux.start(boot_timeout=2, ssh_connect_timeout=1)
