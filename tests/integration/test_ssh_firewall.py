@@ -125,6 +125,20 @@ def test_image_that_got_another_tool_follows_that(ssh_network: Network) -> None:
     assert host.sh("ls /etc/vcld | grep firewall") == "firewall.nft\n"
 
 
+def test_full_disk_keeps_no_door_open(ssh_network: Network, host: Host) -> None:
+    guest = ready(host)
+    guest.grant_access([SSH])
+    host.sh("for path in /etc/vcld /etc/firewalld/zones; do [ -d $path ] || continue;"
+            " mkdir /mnt/kept; cp -a $path/. /mnt/kept; mount -t tmpfs -o size=64k tmpfs $path;"
+            " cp -a /mnt/kept/. $path; rm -r /mnt/kept;"
+            " dd if=/dev/zero of=$path/fill bs=1k 2>/dev/null; done; true")  # fmt: skip
+
+    with pytest.raises(RemoteError, match="cannot be written"):
+        guest.restrict_access("198.51.100.202", [SSH])
+
+    assert who_gets_in(ssh_network, host) == ["elsewhere"]
+
+
 def test_busy_lock_of_xtables_is_waited_for(ssh_network: Network) -> None:
     host = ssh_network.host("vm1", prepare=LEGACY)
     guest = ready(host)

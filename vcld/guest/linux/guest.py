@@ -57,7 +57,8 @@ class LinuxGuest(SshGuest):
     def post_load(self) -> str | None:
         self.await_answer()
         reservation, node = self.reservation, self.reservation.managementnode
-        script = Script().call("ensure_group").call("ensure_tags", tags.base_text(reservation))
+        script = Script().call("check_tools")
+        script.call("ensure_group").call("ensure_tags", tags.base_text(reservation))
         self._close_access(script)
         script.call("remove_others")
         self._set_address(script, activate=True)

@@ -27,10 +27,10 @@ name_node() {
 firewall() {
     kind=$(firewall_kind) || { printf '%s\n' "$kind"; exit 1; }
     mkdir -p $FOLDER
+    # Rules count before they are written down, so that a full disk keeps no door open.
     if has_nft; then
-        printf '%s\n' "$1" | name_node > $FOLDER/firewall.nft.new
-        try nftables nft -f $FOLDER/firewall.nft.new
-        mv -f $FOLDER/firewall.nft.new $FOLDER/firewall.nft
+        said=$(printf '%s\n' "$1" | name_node | nft -f /dev/stdin 2>&1) || fail "nftables: $said"
+        printf '%s\n' "$1" | name_node | put $FOLDER/firewall.nft 600 || :
     else
         rm -f $FOLDER/firewall.nft
     fi
@@ -43,14 +43,12 @@ firewall() {
     fact firewall "$kind"
 }
 by_iptables() {
-    printf '%s\n' "$1" | name_node > $FOLDER/firewall.v4.new
-    printf '%s\n' "$2" | name_node > $FOLDER/firewall.v6.new
-    restore iptables $FOLDER/firewall.v4.new
-    mv -f $FOLDER/firewall.v4.new $FOLDER/firewall.v4
+    restore iptables "$1"
+    printf '%s\n' "$1" | name_node | put $FOLDER/firewall.v4 600 || :
     [ -e /proc/net/if_inet6 ] || return 0
     if have ip6tables-restore; then
-        restore ip6tables $FOLDER/firewall.v6.new
-        mv -f $FOLDER/firewall.v6.new $FOLDER/firewall.v6
+        restore ip6tables "$2"
+        printf '%s\n' "$2" | name_node | put $FOLDER/firewall.v6 600 || :
     else
         warn 'ip6tables is missing: nobody is kept out by IPv6'
     fi
@@ -67,18 +65,16 @@ no_iptables() {
     done
 }
 by_zone() {
-    printf '%s\n' "$1" | name_node > $FOLDER/zone.new
-    if ! cmp -s $FOLDER/zone.new /etc/firewalld/zones/vcld.xml; then
-        mv -f $FOLDER/zone.new /etc/firewalld/zones/vcld.xml
+    if printf '%s\n' "$1" | name_node | put /etc/firewalld/zones/vcld.xml 644; then
         try firewalld timeout 60 firewall-cmd --reload
     fi
 }
-# restore TOOL FILE: load rules; wait for others who are changing them. Old tools can't wait.
+# restore TOOL RULES: load them; wait for others who are changing them. Old tools can't wait.
 restore() {
     wait='-w 30'
     "$1-restore" --help 2>&1 | grep -q -e '--wait' || wait=''
     n=1
-    until said=$("$1-restore" $wait --noflush "$2" 2>&1); do
+    until said=$(printf '%s\n' "$2" | name_node | "$1-restore" $wait --noflush 2>&1); do
         case $said in *lock*) ;; *) fail "$1: $said" ;; esac
         [ $n -le 15 ] || fail "$1: others hold its lock: $said"
         sleep 2

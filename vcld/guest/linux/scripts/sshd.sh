@@ -13,6 +13,7 @@ configure_sshd() {
         share_sshd
         return 0
     fi
+    refuse_other_addresses
     rm -f /etc/vcld/shared-sshd
     external_config "$public" | put /etc/ssh/external_sshd_config 600
     sshd -t -f /etc/ssh/external_sshd_config || fail 'the configuration of ext_sshd is wrong'
@@ -37,6 +38,13 @@ share_sshd() {
         printf '%s\nMatch Group %s\n' "$MARK" "$GROUP"
         printf '%s\n    PasswordAuthentication yes\n' "$MARK"
     } | restrict_sshd
+}
+# Of a file that sshd_config includes the addresses would count too, and ext_sshd would get none.
+refuse_other_addresses() {
+    for path in /etc/ssh/sshd_config.d/*.conf; do
+        ! grep -q -i -s -E '^[[:space:]]*ListenAddress[[:space:]=]' "$path" ||
+            refuse "$path of the image names a ListenAddress: vcld says where sshd listens"
+    done
 }
 restrict_sshd() {
     if put /etc/ssh/sshd_config.vcld 600; then :; fi
