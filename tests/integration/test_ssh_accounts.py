@@ -248,8 +248,11 @@ def test_files_of_a_user_whom_nobody_saw_are_searched_for_everywhere(host: Host)
 def test_computer_that_an_unseen_user_with_root_rights_had_is_reloaded(host: Host) -> None:
     ready(host, account(root=True)).grant_access([SSH])
 
+    guest = Bench(host).guest(laststate="reserved")
     with pytest.raises(RemoteError, match="granted to a user with root rights"):
-        Bench(host).guest(laststate="reserved").sanitize([])
+        guest.sanitize([])
+
+    assert guest.tags().tainted == "a user with root rights was let in"
 
 
 def test_user_named_all_gives_root_access_to_nobody_else(host: Host) -> None:
