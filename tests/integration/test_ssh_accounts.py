@@ -154,10 +154,16 @@ def test_accounts_of_the_system_are_nobodys(host: Host) -> None:
     guest = Bench(host).guest()
     guest.post_load()
 
-    for name in ("root", "daemon", "sshd"):
-        with pytest.raises(RemoteError, match=f"account {name} belongs to the system"):
+    host.sh("useradd -u 990 -s /usr/sbin/nologin service")
+    for name in ("root", "daemon", "sshd", "service", "nobody"):
+        with pytest.raises(RemoteError, match=f"account {name} belongs to the system") as caught:
             guest.reserve([account(name)])
+        assert caught.value.blame is Blame.NOBODY
 
+    assert host.sh("getent group vcl | cut -d: -f4") == "\n"
+    assert host.sh("getent shadow service nobody | cut -d: -f2 | sort -u").split() in (
+        ["!"], ["!", "*"], ["*"],
+    )  # fmt: skip
     assert host.sh("getent passwd root daemon") == host.sh("head -n 2 /etc/passwd")
 
 
@@ -224,3 +230,109 @@ def test_passwords_are_in_no_process_list_and_no_log(
     assert "useradd" in host.sh("cat /var/log/arguments")
     assert "tr0ub4dor" not in host.sh("cat /var/log/arguments; dmesg 2>/dev/null; ls -R /tmp")
     assert "tr0ub4dor" not in "".join(capfd.readouterr())
+
+
+def test_files_of_a_user_whom_nobody_saw_are_searched_for_everywhere(host: Host) -> None:
+    host.sh("mkdir -m 1777 /srv/scratch; mkdir -p /run/lock /var/crash;"
+            " chmod 1777 /run/lock /var/crash")  # fmt: skip
+    ready(host).grant_access([SSH])
+    leave = "for d in /run/lock /var/crash /srv/scratch /dev/shm; do echo mine > $d/secret; done"
+    assert login(host, "ada", "pw-of-ada", leave) == (0, "")
+
+    Bench(host).guest(laststate="reserved").sanitize([])
+
+    assert host.sh("find / -name secret -not -path '/proc/*' 2>/dev/null", check=False) == ""
+    assert host.sh("ls -A /etc/vcld/granted", check=False) == ""
+
+
+def test_computer_that_an_unseen_user_with_root_rights_had_is_reloaded(host: Host) -> None:
+    ready(host, account(root=True)).grant_access([SSH])
+
+    guest = Bench(host).guest(laststate="reserved")
+    with pytest.raises(RemoteError, match="granted to a user with root rights"):
+        guest.sanitize([])
+
+    assert guest.tags().tainted == "a user with root rights was let in"
+
+
+def test_user_named_all_gives_root_access_to_nobody_else(host: Host) -> None:
+    ready(host, account("ALL", root=True), account("bob", "pw", uid=602)).grant_access([SSH])
+
+    assert login(host, "ALL", "pw-of-ada", "sudo -n id -un") == (0, "root\n")
+    assert login(host, "bob", "pw", "sudo -n id -un")[0] == 1
+
+
+def test_lent_account_keeps_nothing_of_the_reservation(host: Host) -> None:
+    host.sh("useradd -m -s /bin/bash ada; echo ada:own-pw | chpasswd; su ada -c 'mkdir ~/.ssh;"
+            " echo ssh-ed25519 AAAAown own > ~/.ssh/authorized_keys'")  # fmt: skip
+    keys = "ssh-ed25519 AAAAown own\nssh-ed25519 AAAAnew new"
+    guest = ready(host, account(usepublickeys=True, sshpublickeys=keys))
+    guest.sync_accounts([account(usepublickeys=True, sshpublickeys=keys)])
+    guest.grant_access([SSH])
+    assert login(host, "ada", "pw-of-ada", "touch /tmp/x /dev/shm/y; umask 077; touch ~/kept;"
+                 " (echo '* * * * * true' | crontab -)") == (0, "")  # fmt: skip
+
+    guest.sanitize([])
+
+    host.sh("su ada -c 'exit 0'; gpasswd -a ada vcl")
+    guest.grant_access([SSH])
+    assert login(host, "ada", "pw-of-ada")[0] == 255
+    assert login(host, "ada", "own-pw") == (0, "ada\n")
+    assert host.sh("cat /home/ada/.ssh/authorized_keys") == "ssh-ed25519 AAAAown own\n"
+    assert host.sh("ls /tmp /dev/shm; ls /home/ada; ls -A /etc/vcld/lent").split() == [
+        "/dev/shm:", "/tmp:", "kept",
+    ]  # fmt: skip
+    assert host.sh("crontab -l -u ada", check=False) == ""
+
+
+def test_account_of_the_image_that_may_become_root_is_for_those_who_may(host: Host) -> None:
+    host.sh("useradd -m -s /bin/bash -G sudo ada")
+    guest = Bench(host).guest()
+    guest.post_load()
+
+    with pytest.raises(RemoteError, match="account ada of the image may become root") as caught:
+        guest.reserve([account()])
+
+    assert caught.value.blame is Blame.NOBODY
+    guest.sanitize([])
+    guest.reserve([account(root=True)])
+
+
+@pytest.mark.parametrize("name", ["vcl", "staff", "drivers"])
+def test_group_of_the_image_outlives_a_user_of_its_name(host: Host, name: str) -> None:
+    host.sh("groupadd -f staff; groupadd drivers; gpasswd -M root,daemon drivers")
+    Bench(host).guest().post_load()
+    before = host.sh("getent group | sort")
+    guest = Bench(host).guest()
+    guest.reserve([account(name)])
+
+    guest.sanitize([])
+
+    assert host.users() == []
+    assert host.sh("getent group | sort") == before
+
+
+def test_image_without_procps_is_not_handed_on_with_a_users_processes(host: Host) -> None:
+    guest = ready(host)
+    host.sh("rm /usr/bin/pgrep")
+
+    with pytest.raises(RemoteError, match="the image needs procps"):
+        guest.sanitize([])
+
+
+def test_program_of_a_user_adds_no_facts_by_its_name(host: Host) -> None:
+    guest = ready(host)
+    guest.grant_access([SSH])
+    rename = "import ctypes; ctypes.CDLL(None).prctl(15, b'\\x0cvcld:error=x', 0, 0, 0)"
+    command = (
+        f"exec python3 -c \"{rename}; import socket; s = socket.create_server(('', 9999));"
+        " c = socket.create_connection(('127.0.0.1', 9999)); print('there', flush=True); input()\""
+    )
+    session = Login(host.network, "home", "ada", host.public, "pw-of-ada", command=command)
+    session.hears("there")
+
+    found = guest.find_connection(None, [SSH])
+
+    session.end()
+    assert found is not None
+    assert found.verified

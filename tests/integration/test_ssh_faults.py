@@ -22,6 +22,17 @@ def test_fault_49_computer_that_takes_no_key_fails_with_the_keys_named(linux: Li
     assert str(linux.network.node_key) in linux.reason_of(request)
 
 
+def test_node_without_a_private_key_says_so_at_once(linux: LinuxSite) -> None:
+    linux.install()
+    linux.site.execute("UPDATE managementnode SET `keys` = ''")
+    linux.start()
+    request = linux.site.ask("new", 1)
+
+    linux.until_pair(request, "failed/new")
+    assert "names no private key" in linux.reason_of(request)
+    assert linux.site.computer(1) == "available"
+
+
 def test_fault_42_computer_that_stays_away_fails_within_its_limit(linux: LinuxSite) -> None:
     linux.install().host.cut()
     linux.start(boot_timeout=2, ssh_connect_timeout=1)
@@ -105,9 +116,12 @@ def test_session_goes_on_through_a_restart_and_its_user_keeps_the_way_in(
     linux.until_pair(request, "inuse/rebootsoft")
     assert linux.host.sh("cat /proc/sys/kernel/random/boot_id") != before
     session.end()
-    linux.host.sh("/etc/init.d/ext_sshd start")
     assert linux.network.reaches("home", linux.host.public)
     assert not linux.network.reaches("elsewhere", linux.host.public)
+
+    # The user's own restart, of which nobody tells the daemon.
+    linux.host.restart()
+    assert linux.log_in(request, command="id -un").result() == (0, "ada\n")
 
 
 def test_user_who_comes_from_another_address_is_followed(linux: LinuxSite) -> None:

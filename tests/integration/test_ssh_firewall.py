@@ -64,8 +64,11 @@ def test_each_stage_lets_in_whom_it_should_and_survives_a_restart(
     assert who_gets_in(ssh_network, host, 8080) == ["home"]
 
     host.restart()
-    host.sh("/etc/init.d/ext_sshd start")
     assert who_gets_in(ssh_network, host) == ["home"]
+    # What no boot script starts runs again when the session is looked at.
+    assert who_gets_in(ssh_network, host, 8080) == []
+    guest.restrict_access(home, [SSH, WEB])
+    assert who_gets_in(ssh_network, host, 8080) == ["home"]
     assert guest.is_responding()
 
     guest.sanitize([])
@@ -81,7 +84,8 @@ def test_each_stage_lets_in_whom_it_should_and_survives_a_restart(
 def test_repeated_stage_leaves_the_same_rules(ssh_network: Network, host: Host) -> None:
     guest = ready(host)
     show = (
-        "{ iptables-save 2>/dev/null | grep -v '^#'; /mnt/nft list ruleset 2>/dev/null; }"
+        "{ iptables-save 2>/dev/null | grep -v '^#'; /mnt/nft list tables | sort |"
+        " while read -r table; do /mnt/nft list $table; done 2>/dev/null; }"
         " | sed -E 's/packets [0-9]+ bytes [0-9]+//; s/\\[[0-9]+:[0-9]+\\]//'"
     )
     guest.restrict_access("198.51.100.201", [SSH])
@@ -106,6 +110,33 @@ def test_method_that_is_disabled_is_closed_and_its_service_stopped(
     assert who_gets_in(ssh_network, host, 8080) == []
     assert "8080" not in host.sh("ss -Htln")
     assert who_gets_in(ssh_network, host) == ["home", "elsewhere"]
+
+
+def test_image_that_got_another_tool_follows_that(ssh_network: Network) -> None:
+    ssh_network.client("home", 201)
+    host = ssh_network.host("vm1", prepare=f"mv /usr/sbin/nft /usr/sbin/later; {WEB_SERVICE}")
+    guest = ready(host)
+    host.sh("mv /usr/sbin/later /usr/sbin/nft")
+
+    guest.grant_access([SSH, WEB])
+
+    assert ssh_network.reaches("home", host.public, 8080)
+    assert "vcld-input" not in host.sh("iptables-save; ip6tables-save")
+    assert host.sh("ls /etc/vcld | grep firewall") == "firewall.nft\n"
+
+
+def test_full_disk_keeps_no_door_open(ssh_network: Network, host: Host) -> None:
+    guest = ready(host)
+    guest.grant_access([SSH])
+    host.sh("for path in /etc/vcld /etc/firewalld/zones; do [ -d $path ] || continue;"
+            " mkdir /mnt/kept; cp -a $path/. /mnt/kept; mount -t tmpfs -o size=64k tmpfs $path;"
+            " cp -a /mnt/kept/. $path; rm -r /mnt/kept;"
+            " dd if=/dev/zero of=$path/fill bs=1k 2>/dev/null; done; true")  # fmt: skip
+
+    with pytest.raises(RemoteError, match="cannot be written"):
+        guest.restrict_access("198.51.100.202", [SSH])
+
+    assert who_gets_in(ssh_network, host) == ["elsewhere"]
 
 
 def test_busy_lock_of_xtables_is_waited_for(ssh_network: Network) -> None:

@@ -456,3 +456,25 @@ def test_exclude_list_names_paths(host: Host, line: str, *, stays: bool) -> None
     guest.sanitize([])
 
     assert host.sh("ls /home") == ("ada\n" if stays else "")
+
+
+def test_image_without_what_vcld_needs_is_told_of_at_its_load(ssh_network: Network) -> None:
+    host = ssh_network.host(
+        "vm1", prepare="rm -f /usr/bin/pkill /usr/sbin/gpasswd /usr/bin/gpasswd"
+    )
+
+    with pytest.raises(
+        RemoteError, match="lacks programs that vcld needs: gpasswd pkill"
+    ) as caught:
+        Bench(host).guest().post_load()
+
+    assert caught.value.blame is Blame.NOBODY
+
+
+def test_file_of_the_image_that_says_where_sshd_listens_is_named(ssh_network: Network) -> None:
+    host = ssh_network.host(
+        "vm1", prepare="echo 'ListenAddress 0.0.0.0' > /etc/ssh/sshd_config.d/50-image.conf"
+    )
+
+    with pytest.raises(RemoteError, match=r"50-image\.conf of the image names a ListenAddress"):
+        Bench(host).guest().post_load()

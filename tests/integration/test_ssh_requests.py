@@ -135,3 +135,33 @@ def test_server_has_its_fixed_address_and_its_groups(
     eventually(lambda: site.pair(request) == "gone", daemon.describe, 60)
     assert site.scalar("SELECT IPaddress FROM computer WHERE id = 1") == own
     assert host.users() == []
+
+
+def test_members_of_a_servers_groups_come_from_wherever_they_are(
+    site: Site, daemons: Daemons, ssh_network: Network
+) -> None:
+    home = ssh_network.client("home", 201)
+    ssh_network.client("elsewhere", 202)
+    host = ssh_network.host("vm1", prepare=TAGS)
+    use_linux(site, ssh_network, host)
+    site.variable("server_inuse_check", 1)
+    add_group(site, 90, (102, "bob"))
+    add_group(site, 91, (103, "eve"))
+    request = site.ask("new", 1)
+    site.execute(
+        "INSERT INTO serverrequest (id, name, serverprofileid, requestid, admingroupid,"
+        f" logingroupid) VALUES (5, 'web', 0, {request}, 90, 91)"
+    )
+    daemon = daemons.start()
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe, 60)
+    password = password_on(site, 1, "eve")
+    session = Login(ssh_network, "elsewhere", "eve", host.public, password)
+    assert session.says("here") == "here"
+
+    press_connect(site, request, home)
+
+    looked = "the user's presence is not checked"
+    eventually(lambda: looked in daemon.log_path.read_text(), daemon.describe, 60)
+    assert ssh_network.reaches("elsewhere", host.public)
+    assert session.says("still here") == "still here"
+    session.end()

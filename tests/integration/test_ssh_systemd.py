@@ -83,9 +83,7 @@ def test_user_comes_and_goes_and_the_firewall_outlives_a_restart(host: Host) -> 
 
     host.restart()
     assert host.sh("systemctl is-active vcld-boot") == "active\n"
-    assert host.sh("systemctl is-active ext_sshd", check=False) == "inactive\n"
-    host.sh("systemctl start ext_sshd")
-    assert network.reaches("home", host.public)
+    eventually(lambda: network.reaches("home", host.public), host)
     assert not network.reaches("elsewhere", host.public)
     session.end()
 
@@ -175,11 +173,44 @@ def test_firewalld_as_a_service(ssh_network: Network) -> None:
     assert ssh_network.reaches("home", host.public)
     assert not ssh_network.reaches("elsewhere", host.public)
     host.restart()
-    host.sh("systemctl start ext_sshd")
-    # To systemd it has started before its rules are there.
-    eventually(lambda: not ssh_network.reaches("elsewhere", host.public), host)
-    assert ssh_network.reaches("home", host.public)
+    eventually(lambda: ssh_network.reaches("home", host.public), host)
+    assert not ssh_network.reaches("elsewhere", host.public)
     assert guest.is_responding()
+
+
+def test_zone_of_the_image_lets_nobody_in(ssh_network: Network) -> None:
+    ssh_network.client("home", 201)
+    host = ssh_network.host(
+        "vm1", system="systemd", prepare="systemctl -q enable firewalld 2> /dev/null"
+    )
+    host.sh("firewall-cmd -q --permanent --zone=trusted --add-source=198.51.100.0/24;"
+            " firewall-cmd -q --reload; systemd-run -q python3 -m http.server 8080")  # fmt: skip
+    eventually(lambda: ssh_network.reaches("home", host.public, 8080), host)
+
+    guest = ready(host)
+
+    assert not ssh_network.reaches("home", host.public, 8080)
+    guest.grant_access([SSH])
+    assert ssh_network.reaches("home", host.public)
+    assert not ssh_network.reaches("home", host.public, 8080)
+
+
+def test_firewalld_that_comes_up_late_keeps_no_user_out(ssh_network: Network) -> None:
+    for name, number in (("home", 201), ("elsewhere", 202)):
+        ssh_network.client(name, number)
+    host = ssh_network.host("vm1", system="systemd")
+    guest = ready(host)
+    host.sh("systemctl start firewalld")
+
+    guest.grant_access([SSH])
+
+    assert ssh_network.reaches("home", host.public)
+    guest.restrict_access(HOME, [SSH])
+    assert not ssh_network.reaches("elsewhere", host.public)
+    assert ssh_network.reaches("home", host.public)
+    host.sh("systemctl stop firewalld")
+    assert not ssh_network.reaches("elsewhere", host.public)
+    assert ssh_network.reaches("home", host.public)
 
 
 @pytest.mark.parametrize("manager", MANAGERS)

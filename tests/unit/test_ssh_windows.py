@@ -111,6 +111,15 @@ def test_brackets_and_quotes_of_every_script_are_balanced() -> None:
         assert bare.count('"') % 2 == 0, text
 
 
+@pytest.mark.parametrize("text", [commands.show_connections([22]), commands.clear_traces()])
+def test_complaints_of_programs_end_no_script(text: str) -> None:
+    before, redirections, _ = text.partition("2>$null")
+
+    assert redirections
+    assert "$ErrorActionPreference = 'SilentlyContinue'" in before.rpartition("& {")[2]
+    assert text.count("2>$null") == text.count("SilentlyContinue';")
+
+
 def test_module_names_of_the_vcl_seed_resolve() -> None:
     for name in ("os_linux", "os_linux_ubuntu", "os_unix_lab", "os_windows", "os_winxp",
                  "os_win2003", "os_winvista", "os_win2008", "os_win7", "os_win8", "os_win2012",

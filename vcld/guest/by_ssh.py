@@ -5,7 +5,13 @@ from __future__ import annotations
 import abc
 
 from vcld import clock
-from vcld.errors import AuthenticationError, Blame, ProvisioningError, RemoteError
+from vcld.errors import (
+    AuthenticationError,
+    Blame,
+    FatalProvisioningError,
+    ProvisioningError,
+    RemoteError,
+)
 from vcld.guest.interface import Guest, Tools
 from vcld.remote.endpoint import Endpoint
 from vcld.remote.remote import Remote
@@ -97,6 +103,10 @@ class SshGuest(Guest):
 
     def await_answer(self) -> None:
         """Wait for the computer, and from here on take its host key for the right one."""
+        if not self.remote.endpoint.keys:
+            node = self.reservation.managementnode.hostname
+            msg = f"managementnode.keys of {node} names no private key: nothing opens {self.name}"
+            raise FatalProvisioningError(msg, blame=Blame.MANAGEMENT_NODE)
         if not self.remote.learns:
             self.remote.learns = True
             self.remote.close()

@@ -14,7 +14,7 @@ from vcld.states import accounts, presence
 from vcld.states.capture_call import capture_at_end
 from vcld.states.outcome import Outcome, Result, Wait
 from vcld.states.work import Work
-from vcld.store import notices, requests, reservations
+from vcld.store import notices, requests
 
 RECONNECT = "reconnecttimeout"
 #: The end is attended to this long before the first notice, as the Perl daemon does.
@@ -69,6 +69,8 @@ def _reboot(work: Work) -> Outcome:
     work.step("inuse:reboot")
     try:
         work.guest.reboot(hard=work.grip.state == "reboothard")
+        # What the user comes in by may not come back by itself.
+        work.guest.restrict_access(presence.find_allowed(work), work.connect_methods)
     except ProvisioningError as err:
         work.log.error("the computer could not be restarted", reason=str(err))
         return _goes_on(f"the computer could not be restarted: {err}")
@@ -154,8 +156,7 @@ def _look_after(work: Work, left: int) -> Result:
     work.step("inuse:look")
     if not work.guest.is_responding():
         return _goes_on("the computer does not answer; the session is left alone")
-    remote_ip = work.run(reservations.find_remote_ip, reservation.id)
-    work.guest.restrict_access(remote_ip, work.connect_methods)
+    work.guest.restrict_access(presence.find_allowed(work), work.connect_methods)
     reconnect = work.timing(RECONNECT)
     if left < reconnect + work.timing("general_end_notice_first"):
         return _goes_on("too close to its end for a check of the user's presence")

@@ -77,14 +77,25 @@ def _note(work: Work, found: UserConnection) -> None:
         work.run(reservations.touch, [sibling.id for sibling in work.reservation.siblings])
 
 
-def keep_address(work: Work, found: UserConnection | None) -> str | None:
-    """Follow the user to another address; return the one to let in."""
+def keep_address(work: Work, found: UserConnection | None) -> None:
+    """Follow the user to another address."""
     known = work.run(reservations.find_remote_ip, work.reservation.id)
     address = found.remote_ip if found else None
     if address and address != known:
         work.log.info("the user came from another address", remote_ip=address)
         work.run(reservations.set_remote_ip, work.reservation.id, address)
-    return address or known
+
+
+def find_allowed(work: Work) -> str | None:
+    """The one address to let in while the computer is in use; None: any.
+
+    A server with groups of users has users at several addresses; the web site keeps that of
+    whoever pressed Connect last.
+    """
+    server = work.reservation.request.server
+    if server is not None and (server.admingroupid or server.logingroupid):
+        return None
+    return work.run(reservations.find_remote_ip, work.reservation.id)
 
 
 def tell_user(work: Work, key: str, **facts: str) -> None:

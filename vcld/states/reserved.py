@@ -169,8 +169,8 @@ def _hand_over(work: Work, found: UserConnection | None) -> None:
     """The computer is the user's now: nobody else may have it without a reload."""
     reservation = work.reservation
     work.guest.tag_tainted("a user may have logged in")
-    address = presence.keep_address(work, found)
-    work.guest.restrict_access(address, work.connect_methods)
+    presence.keep_address(work, found)
+    work.guest.restrict_access(presence.find_allowed(work), work.connect_methods)
     work.guest.post_initial_connection()
     work.run(reservations.touch, [reservation.id])
 

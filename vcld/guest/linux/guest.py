@@ -57,7 +57,8 @@ class LinuxGuest(SshGuest):
     def post_load(self) -> str | None:
         self.await_answer()
         reservation, node = self.reservation, self.reservation.managementnode
-        script = Script().call("ensure_group").call("ensure_tags", tags.base_text(reservation))
+        script = Script().call("check_tools")
+        script.call("ensure_group").call("ensure_tags", tags.base_text(reservation))
         self._close_access(script)
         script.call("remove_others")
         self._set_address(script, activate=True)
@@ -115,6 +116,8 @@ class LinuxGuest(SshGuest):
         script = Script()
         if self.reservation.request.laststate == "reserved":
             script.call("refuse_if_in_use")
+            if self.reservation.computer.type != "lab":  # those are never loaded anew
+                script.call("refuse_if_root_came")
         self._close_access(script)
         script.call("unmount_shares").call("set_roots").call("forget_reservation")
         script.call("remove_all").call("prove_clean").call("clear_taint")
@@ -242,6 +245,8 @@ class LinuxGuest(SshGuest):
             for method in methods:
                 action = "stop_method" if method.disabled else "start_method"
                 script.call(action, method.servicename or "", method.startupscript or "")
+        else:
+            script.call("resume_methods")
         script.call("firewall", *firewall.renderings(self._policy(*openings)))
         self._run(script)
 
@@ -253,7 +258,7 @@ class LinuxGuest(SshGuest):
             keys = logins.public_keys(account)
             script.call("account", name, account.user.uid, password, keys)
         roots = [n for account, n in zip(accounts, names, strict=True) if account.root_access]
-        script.call("set_roots", *roots)
+        script.call("set_roots", *roots).call("refuse_roots", *roots)
 
     def _set_address(self, script: Script, *, activate: bool = False) -> None:
         node, computer = self.reservation.managementnode, self.reservation.computer

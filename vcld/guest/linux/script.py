@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from vcld.errors import RemoteError
+from vcld.errors import Blame, RemoteError
 from vcld.remote.connection import CommandResult
 from vcld.remote.remote import Remote
 
@@ -78,7 +78,8 @@ class Facts:
 def parse(output: str) -> Facts:
     """The facts among a script's output lines."""
     items = []
-    for line in output.splitlines():
+    # A line ends where the computer's shell ends it: names of users' programs are in it.
+    for line in output.replace("\r\n", "\n").split("\n"):
         if line.startswith(_MARK):
             name, _, value = line.removeprefix(_MARK).partition("=")
             items.append((name, value))
@@ -100,7 +101,8 @@ def run(remote: Remote, script: Script, log: Any, *, limit_seconds: float = 120)
         log.warning("the computer reports", text=text)
     # A step that failed at the end of a pipe does not end the script.
     if result.status != 0 or facts.find("done") is None or facts.all("error"):
-        raise RemoteError(f"{remote.endpoint.name}: {_failure(facts, result)}")
+        blame = Blame.NOBODY if facts.find("refused") else Blame.COMPUTER
+        raise RemoteError(f"{remote.endpoint.name}: {_failure(facts, result)}", blame=blame)
     return facts
 
 

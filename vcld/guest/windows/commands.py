@@ -23,6 +23,15 @@ LONGEST_LOGIN = 20
 _FORBIDDEN = frozenset('"/\\[]:;|=,+*?<>@')
 
 
+def _tolerant(program: str) -> str:
+    """A program whose complaints are nothing to us.
+
+    Windows PowerShell 5.1 makes the first redirected line of a program's standard error end the
+    script where the preference is Stop (PowerShell issue 4002).
+    """
+    return f"(& {{ $ErrorActionPreference = 'SilentlyContinue'; {program} 2>$null }})"
+
+
 def check_login(name: str) -> str:
     """The name, if it can be a local account's.
 
@@ -158,7 +167,7 @@ def show_connections(ports: Sequence[int]) -> str:
             f"    Where-Object LocalPort -in @({numbers}) | ForEach-Object {{",
             "        'vcld:socket=0 0 [{0}]:{1} [{2}]:{3}' -f $_.LocalAddress, $_.LocalPort,",
             "            $_.RemoteAddress, $_.RemotePort }",
-            "(quser 2>$null) | Select-Object -Skip 1 | ForEach-Object {",
+            f"{_tolerant('quser')} | Select-Object -Skip 1 | ForEach-Object {{",
             "    'vcld:who=' + (($_ -replace '^[>\\s]+', '') -split '\\s+')[0] }",
         )
     )
@@ -245,7 +254,7 @@ def clear_traces() -> str:
     """Before a capture: logs, temporary files and histories."""
     return "\n".join(
         (
-            "wevtutil el | ForEach-Object { wevtutil cl $_ 2>$null }",
+            f"wevtutil el | ForEach-Object {{ {_tolerant('wevtutil cl $_')} }}",
             'Remove-Item -Path "$env:TEMP\\*", "$env:windir\\Temp\\*" -Recurse -Force'
             " -ErrorAction SilentlyContinue",
             'Remove-Item -Path "$env:ProgramData\\ssh\\ssh_host_*" -Force'

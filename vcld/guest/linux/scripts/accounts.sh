@@ -3,6 +3,7 @@
 
 GROUP=vcl
 EXCLUDE=/root/.vclcontrol/vcl_exclude_list
+LENT=/etc/vcld/lent
 
 ensure_group() { getent group $GROUP > /dev/null || try "group $GROUP" groupadd $GROUP; }
 own_accounts() {
@@ -16,10 +17,8 @@ account() {
     if [ -z "$entry" ]; then
         add_account "$1" "$2"
     else
-        kept=$(printf '%s' "$entry" | cut -d: -f3)
-        [ "$kept" -ge 500 ] || fail "account $1 belongs to the system; no user can have it"
-        id -Gn "$1" | tr ' ' '\n' | grep -qx $GROUP ||
-            try "account $1 gets no group" gpasswd -a "$1" $GROUP
+        refuse_system "$1" "$entry"
+        [ "$(id -gn "$1")" = $GROUP ] || lend "$1"
     fi
     if [ -n "$3" ]; then
         said=$(printf '%s:%s\n' "$1" "$3" | chpasswd 2>&1) || fail "no password for $1: chpasswd failed"
@@ -34,15 +33,67 @@ add_account() {
     [ -z "$uid" ] || set -- -u "$uid" "$@"
     try 'no account' useradd "$@"
 }
+# refuse_system NAME ENTRY: an account that nobody is meant to log in to.
+refuse_system() {
+    number=$(printf '%s' "$2" | cut -d: -f3)
+    shell=$(printf '%s' "$2" | cut -d: -f7)
+    case $number:$shell in
+        *:*/nologin | *:*/false | 65534:*) number=0 ;;
+    esac
+    [ "$number" -ge 500 ] || refuse "account $1 belongs to the system; no user can have it"
+}
+# refuse_roots NAME...: an account of the image's own may give root access whatever we say.
+refuse_roots() {
+    for present in $(guests); do
+        case " $* " in *" $present "*) continue ;; esac
+        ! id -Gn "$present" | tr ' ' '\n' | grep -qx -e root -e wheel -e sudo -e admin ||
+            refuse "account $present of the image may become root, and its user may not"
+    done
+}
+# lend NAME: what the account is like without us is kept for give_back.
+lend() {
+    mkdir -p -m 700 $LENT
+    if [ ! -e "$LENT/$1" ]; then
+        getent shadow "$1" | cut -d: -f2 | put "$LENT/$1" 600 || :
+        ! crontab -l -u "$1" > /dev/null 2>&1 || : > "$LENT/$1:cron"
+        [ ! -e "/var/lib/systemd/linger/$1" ] || : > "$LENT/$1:linger"
+    fi
+    id -Gn "$1" | tr ' ' '\n' | grep -qx $GROUP ||
+        try "account $1 gets no group" gpasswd -a "$1" $GROUP
+}
+# give_back NAME: no password, key, process or file of a reservation stays with a lent account.
+give_back() {
+    gpasswd -d "$1" $GROUP > /dev/null 2>&1
+    [ -e "$LENT/$1:linger" ] || ! has_systemd || loginctl disable-linger "$1" > /dev/null 2>&1
+    end_processes "$(id -u "$1")"
+    [ -e "$LENT/$1" ] || return 0
+    [ -e "$LENT/$1:cron" ] || crontab -r -u "$1" 2> /dev/null
+    home=$(getent passwd "$1" | cut -d: -f6)
+    remove_from "$(id -u "$1")" /tmp /var/tmp /dev/shm /dev/mqueue /run/lock /var/lock/. /var/crash
+    remove_ipc "$1"
+    if [ -s "$LENT/$1:keys" ]; then
+        timeout 30 su -s /bin/sh "$1" -c 'umask 077
+            cd && [ -f .ssh/authorized_keys ] || exit 0
+            grep -v -x -F -f - .ssh/authorized_keys > .ssh/authorized_keys.vcld
+            cat .ssh/authorized_keys.vcld > .ssh/authorized_keys
+            rm -f .ssh/authorized_keys.vcld' < "$LENT/$1:keys" || warn "keys of $1 may be left"
+    fi
+    if [ -s "$LENT/$1" ]; then
+        printf '%s:%s\n' "$1" "$(cat "$LENT/$1")" | chpasswd -e > /dev/null 2>&1 ||
+            fail "account $1 does not get back its password"
+    fi
+    rm -f "$LENT/$1" "$LENT/$1":*
+}
 # Written as the user: what root writes into a user's folder may follow the user's links.
 add_keys() {
-    printf '%s\n' "$2" | timeout 30 su -s /bin/sh "$1" -c '
+    added=$(printf '%s\n' "$2" | timeout 30 su -s /bin/sh "$1" -c '
         umask 077
         cd && mkdir -p .ssh && touch .ssh/authorized_keys || exit 1
         while IFS= read -r key; do
             [ -z "$key" ] || grep -qxF -e "$key" .ssh/authorized_keys ||
-                printf "%s\n" "$key" >> .ssh/authorized_keys || exit 1
-        done' || fail "no ssh keys for $1"
+                { printf "%s\n" "$key" >> .ssh/authorized_keys && printf "%s\n" "$key"; } || exit 1
+        done') || fail "no ssh keys for $1"
+    [ ! -e "$LENT/$1" ] || [ -z "$added" ] || printf '%s\n' "$added" >> "$LENT/$1:keys"
 }
 # set_roots NAME...: exactly these may become root.
 set_roots() {
@@ -57,7 +108,8 @@ set_roots() {
         rm -f /etc/sudoers.d/vcld
         return 0
     fi
-    for name in "$@"; do printf '%s ALL=(ALL:ALL) NOPASSWD: ALL\n' "$name"; done |
+    # In quotes, since the bare word ALL is everybody.
+    for name in "$@"; do printf '"%s" ALL=(ALL:ALL) NOPASSWD: ALL\n' "$name"; done |
         (umask 077 && cat > /etc/vcld-sudoers)
     try 'sudoers' visudo -cf /etc/vcld-sudoers
     chmod 440 /etc/vcld-sudoers
@@ -76,15 +128,11 @@ remove_others() {
     for present in $(guests); do
         stays=''
         for name in "$@"; do [ "$name" != "$present" ] || stays=yes; done
-        [ -n "$stays" ] || dismiss "$present"
+        [ -n "$stays" ] || give_back "$present"
     done
 }
-# dismiss NAME: an account that is not ours loses what the reservation gave.
-dismiss() {
-    gpasswd -d "$1" $GROUP > /dev/null 2>&1
-    end_processes "$(id -u "$1")"
-}
 end_processes() {
+    have pgrep && have pkill || fail 'pgrep and pkill are missing: the image needs procps'
     n=0
     while pgrep -U "$1" > /dev/null 2>&1 || pgrep -u "$1" > /dev/null 2>&1; do
         pkill -KILL -U "$1" 2> /dev/null
@@ -107,7 +155,7 @@ is_excluded() {
     return 1
 }
 has_remote_mount() {
-    awk -v home="$1" 'index($2, home) == 1 && $3 ~ /^(nfs|nfs4|cifs|afs|fuse)/ { found = 1 }
+    awk -v home="$1" '($2 == home || index($2, home "/") == 1) && $3 ~ /^(nfs|nfs4|cifs|afs|fuse)/ { found = 1 }
                       END { exit !found }' /proc/mounts
 }
 is_local_folder() {
@@ -129,27 +177,46 @@ remove_account() {
     fi
     crontab -r -u "$name" 2> /dev/null
     end_processes "$uid"
+    # What a user mounted goes; other shares keep a home from being removed.
+    for place in $(awk -v user="user_id=$uid" '
+        $3 ~ /^fuse/ && "," $4 "," ~ "," user "," { print $2 }' /proc/mounts); do
+        umount -l "$place" 2> /dev/null
+    done
     remove_files "$uid" "$2"
     remove_ipc "$name"
     set -- "$name"
     if is_local_folder "$home" && ! is_excluded "$home" && ! has_remote_mount "$home"; then
         set -- -r "$name"
     fi
+    group=$(getent group "$name")
     said=$(userdel -f "$@" 2>&1)
+    restore_group "$group"
     ! getent passwd "$name" > /dev/null || fail "account $name cannot be removed: $said"
     if [ $# -eq 2 ] && [ -d "$home" ]; then
         case $home in /home/?*) rm -rf "$home" ;; esac
     fi
-    groupdel "$name" 2> /dev/null
     fact removed "$name"
 }
+# restore_group ENTRY: a group that an account is named like goes with it by force.
+restore_group() {
+    [ -n "$1" ] && ! getent group "${1%%:*}" > /dev/null || return 0
+    number=$(printf '%s' "$1" | cut -d: -f3)
+    try "group ${1%%:*}" groupadd -g "$number" "${1%%:*}"
+    [ -z "${1##*:}" ] || gpasswd -M "${1##*:}" "${1%%:*}"
+}
+# remove_files UID DEEP: a user's files where everybody may write; DEEP: on every local disk.
 remove_files() {
     if [ -n "$2" ]; then
-        set -- "$1" $(df -lP 2> /dev/null | awk 'NR > 1 && $6 !~ /^\/(proc|sys|boot)/ { print $6 }')
+        set -- "$1" /dev/mqueue $(df -lP 2> /dev/null |
+            awk 'NR > 1 && $6 !~ /^\/(proc|sys|boot)/ { print $6 }')
     else
-        set -- "$1" /tmp /var/tmp /dev/shm /run/user /var/spool/cron /var/spool/at /var/mail \
-            /var/spool/mail /var/lib/systemd/linger /run/screen
+        set -- "$1" /tmp /var/tmp /dev/shm /dev/mqueue /run/lock /var/lock/. /var/crash /run/user \
+            /var/spool/cron /var/spool/at /var/mail /var/spool/mail /var/lib/systemd/linger /run/screen
     fi
+    remove_from "$@"
+}
+# remove_from UID PLACE...: what the user has there, but for the home.
+remove_from() {
     user=$1
     shift
     for place in "$@"; do
@@ -169,9 +236,9 @@ remove_ipc() {
 # remove_all: every account of a reservation; everywhere, if somebody may have logged in.
 remove_all() {
     deep=''
-    ! is_tainted || deep=yes
+    if is_tainted || [ -e $GRANTED ]; then deep=yes; fi
     for present in $(own_accounts); do remove_account "$present" "$deep"; done
-    for present in $(guests); do dismiss "$present"; done
+    for present in $(guests); do give_back "$present"; done
 }
 # prove_clean: what could still be there of a user is not.
 prove_clean() {

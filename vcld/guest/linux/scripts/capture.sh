@@ -21,7 +21,7 @@ lock_root() { usermod -p '*' root || warn 'the password of root was not removed'
 # single_sshd: one sshd that listens everywhere; the next load parts them again.
 single_sshd() {
     stop_method ext_sshd ''
-    rm -f /etc/ssh/external_sshd_config /etc/vcld/shared-sshd /etc/vcld/methods
+    rm -f /etc/ssh/external_sshd_config /etc/vcld/shared-sshd $METHODS $GRANTED $STARTED
     plain_config | put /etc/ssh/sshd_config 600 || :
 }
 write_exclude_sample() {

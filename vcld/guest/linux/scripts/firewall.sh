@@ -2,10 +2,11 @@
 
 FOLDER=/etc/vcld
 
+has_nft() { have nft && nft list tables > /dev/null 2>&1; }
 firewall_kind() {
     if have firewall-cmd && firewall-cmd --state > /dev/null 2>&1; then
         echo firewalld
-    elif have nft && nft list tables > /dev/null 2>&1; then
+    elif has_nft; then
         echo nftables
     elif have iptables-restore; then
         echo iptables
@@ -20,43 +21,60 @@ name_node() {
         *) sed -e "s/@NODE4@/$node/g" -e 's/@NODE6@/::1/g' ;;
     esac
 }
-# firewall NFT V4 V6 ZONE: one stage, as each of the tools wants to be told.
+# firewall NFT V4 V6 ZONE: one stage, as each of the tools wants to be told. What an earlier stage
+# said by a tool that is not used any more goes. firewalld lets in what zones of the image's let in,
+# and whoever is connected; where there is nft, the table stands beside our zone and does not.
 firewall() {
     kind=$(firewall_kind) || { printf '%s\n' "$kind"; exit 1; }
     mkdir -p $FOLDER
+    # Rules count before they are written down, so that a full disk keeps no door open.
+    if has_nft; then
+        said=$(printf '%s\n' "$1" | name_node | nft -f /dev/stdin 2>&1) || fail "nftables: $said"
+        printf '%s\n' "$1" | name_node | put $FOLDER/firewall.nft 600 || :
+    else
+        rm -f $FOLDER/firewall.nft
+    fi
     case $kind in
-        nftables)
-            printf '%s\n' "$1" | name_node > $FOLDER/firewall.nft.new
-            try nftables nft -f $FOLDER/firewall.nft.new
-            mv -f $FOLDER/firewall.nft.new $FOLDER/firewall.nft
-            ;;
-        iptables)
-            printf '%s\n' "$2" | name_node > $FOLDER/firewall.v4.new
-            printf '%s\n' "$3" | name_node > $FOLDER/firewall.v6.new
-            restore iptables $FOLDER/firewall.v4.new
-            mv -f $FOLDER/firewall.v4.new $FOLDER/firewall.v4
-            if [ -e /proc/net/if_inet6 ] && have ip6tables-restore; then
-                restore ip6tables $FOLDER/firewall.v6.new
-                mv -f $FOLDER/firewall.v6.new $FOLDER/firewall.v6
-            fi
-            ;;
-        firewalld)
-            printf '%s\n' "$4" | name_node > $FOLDER/zone.new
-            if ! cmp -s $FOLDER/zone.new /etc/firewalld/zones/vcld.xml; then
-                mv -f $FOLDER/zone.new /etc/firewalld/zones/vcld.xml
-                try firewalld timeout 60 firewall-cmd --reload
-            fi
-            ;;
+        iptables) by_iptables "$2" "$3" ;;
+        firewalld) no_iptables; by_zone "$4" ;;
+        *) no_iptables ;;
     esac
-    [ "$kind" = firewalld ] || install_boot
+    install_boot
     fact firewall "$kind"
 }
-# restore TOOL FILE: load rules; wait for others who are changing them. Old tools can't wait.
+by_iptables() {
+    restore iptables "$1"
+    printf '%s\n' "$1" | name_node | put $FOLDER/firewall.v4 600 || :
+    [ -e /proc/net/if_inet6 ] || return 0
+    if have ip6tables-restore; then
+        restore ip6tables "$2"
+        printf '%s\n' "$2" | name_node | put $FOLDER/firewall.v6 600 || :
+    else
+        warn 'ip6tables is missing: nobody is kept out by IPv6'
+    fi
+}
+no_iptables() {
+    for rules in v4:iptables v6:ip6tables; do
+        tool=${rules#*:}
+        [ -e "$FOLDER/firewall.${rules%:*}" ] || continue
+        rm -f "$FOLDER/firewall.${rules%:*}"
+        have "$tool" || continue
+        while "$tool" -D INPUT -j vcld-input 2> /dev/null; do :; done
+        "$tool" -F vcld-input 2> /dev/null
+        "$tool" -X vcld-input 2> /dev/null
+    done
+}
+by_zone() {
+    if printf '%s\n' "$1" | name_node | put /etc/firewalld/zones/vcld.xml 644; then
+        try firewalld timeout 60 firewall-cmd --reload
+    fi
+}
+# restore TOOL RULES: load them; wait for others who are changing them. Old tools can't wait.
 restore() {
     wait='-w 30'
     "$1-restore" --help 2>&1 | grep -q -e '--wait' || wait=''
     n=1
-    until said=$("$1-restore" $wait --noflush "$2" 2>&1); do
+    until said=$(printf '%s\n' "$2" | name_node | "$1-restore" $wait --noflush 2>&1); do
         case $said in *lock*) ;; *) fail "$1: $said" ;; esac
         [ $n -le 15 ] || fail "$1: others hold its lock: $said"
         sleep 2

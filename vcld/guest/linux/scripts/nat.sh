@@ -17,11 +17,13 @@ nat_set() {
     echo 'net.ipv4.ip_forward = 1' | put /etc/sysctl.d/90-vcld-nat.conf 644 || :
     try 'forwarding' sysctl -q -w net.ipv4.ip_forward=1
     if have nft && nft list tables > /dev/null 2>&1; then
-        printf '%s\n' "$4" | sed "s/@DEVICE@/$device/g" > "$NAT/$1.nft.new"
+        printf '%s\n' "$4" | sed "s/@DEVICE@/$device/g" > "$NAT/$1.nft.new" ||
+            fail "$NAT cannot be written"
         try nftables nft -f "$NAT/$1.nft.new"
         mv -f "$NAT/$1.nft.new" "$NAT/$1.nft"
     elif have iptables-restore; then
-        printf '%s\n' "$5" | sed "s/@DEVICE@/$device/g" > "$NAT/$1.v4.new"
+        printf '%s\n' "$5" | sed "s/@DEVICE@/$device/g" > "$NAT/$1.v4.new" ||
+            fail "$NAT cannot be written"
         nat_restore "$NAT/$1.v4.new"
         mv -f "$NAT/$1.v4.new" "$NAT/$1.v4"
         nat_jumps "$1"

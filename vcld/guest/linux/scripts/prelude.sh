@@ -11,6 +11,11 @@ fail() {
     fact error "$(printf '%s' "$1" | tr '\n\t\r' '   ')"
     exit 1
 }
+# refuse TEXT: what is asked cannot be done on any computer; this one is not at fault.
+refuse() {
+    fact refused yes
+    fail "$1"
+}
 warn() { fact warning "$(printf '%s' "$1" | tr '\n\t\r' '   ')"; }
 have() { command -v "$1" > /dev/null 2>&1; }
 # try WHAT COMMAND...: the command must succeed.

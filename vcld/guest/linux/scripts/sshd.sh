@@ -13,6 +13,7 @@ configure_sshd() {
         share_sshd
         return 0
     fi
+    refuse_other_addresses
     rm -f /etc/vcld/shared-sshd
     external_config "$public" | put /etc/ssh/external_sshd_config 600
     sshd -t -f /etc/ssh/external_sshd_config || fail 'the configuration of ext_sshd is wrong'
@@ -37,6 +38,13 @@ share_sshd() {
         printf '%s\nMatch Group %s\n' "$MARK" "$GROUP"
         printf '%s\n    PasswordAuthentication yes\n' "$MARK"
     } | restrict_sshd
+}
+# Of a file that sshd_config includes the addresses would count too, and ext_sshd would get none.
+refuse_other_addresses() {
+    for path in /etc/ssh/sshd_config.d/*.conf; do
+        ! grep -q -i -s -E '^[[:space:]]*ListenAddress[[:space:]=]' "$path" ||
+            refuse "$path of the image names a ListenAddress: vcld says where sshd listens"
+    done
 }
 restrict_sshd() {
     if put /etc/ssh/sshd_config.vcld 600; then :; fi
@@ -88,7 +96,7 @@ Subsystem sftp internal-sftp
 AllowGroups $GROUP
 END
 }
-# A start is over when it listens: sshd writes its number then.
+# A start is over when it listens: sshd writes its number then. At a boot its address may come late.
 install_ext_sshd() {
     if has_systemd; then
         put /etc/systemd/system/ext_sshd.service 644 << 'END' && systemctl daemon-reload
@@ -105,6 +113,11 @@ TimeoutStartSec=30
 ExecReload=/bin/kill -HUP $MAINPID
 KillMode=process
 Restart=on-failure
+RestartSec=2
+StartLimitInterval=0
+
+[Install]
+WantedBy=multi-user.target
 END
         return 0
     fi

@@ -1,5 +1,14 @@
 # The rest of what makes a freshly loaded computer ours.
 
+# check_tools: what an image must have, told at its first load.
+check_tools() {
+    lacks=''
+    for tool in bash awk sed grep useradd userdel usermod groupadd gpasswd chpasswd pgrep pkill ip; do
+        have $tool || lacks="$lacks $tool"
+    done
+    have ss || have netstat || lacks="$lacks ss"
+    [ -z "$lacks" ] || refuse "the image lacks programs that vcld needs:$lacks"
+}
 # run_local STAGE SECONDS: the image's own script for a stage; its failure is only told of.
 run_local() {
     for path in "/usr/local/vcl/$1" "/etc/init.d/$1"; do

@@ -20,7 +20,10 @@ add_taint() {
     set_tag vcld_tainted "${before:+$before, }$1"
 }
 # clear_taint: every trace was searched for and is gone.
-clear_taint() { ! is_tainted || set_tag vcld_tainted ''; }
+clear_taint() {
+    rm -f $GRANTED
+    ! is_tainted || set_tag vcld_tainted ''
+}
 is_tainted() { grep -q -i '^vcld_tainted=' $TAGS 2> /dev/null; }
 # write_tags TEXT: the whole file anew.
 write_tags() { printf '%s\n' "$1" | put $TAGS 644 || :; }
