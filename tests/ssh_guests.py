@@ -64,7 +64,7 @@ class Bench:
     #: Actions that the guest asked of the provisioner.
     switched: list[str] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
-    host_keys: dict[int, MemoryHostKeys] = field(
+    host_keys: dict[str, MemoryHostKeys] = field(
         default_factory=lambda: defaultdict(MemoryHostKeys)
     )
     cancellation: Cancellation = field(default_factory=Cancellation)
@@ -113,7 +113,7 @@ class Bench:
             progress=lambda name, text: self.told.append((name, text)),
             variables=self.variables.get,
             log=structlog.get_logger(),
-            host_keys=lambda computerid: self.host_keys[computerid],
+            host_keys=lambda holder: self.host_keys[holder],
             power=power,
             power_status=lambda: "on" if self.host.is_on else "off",
         )

@@ -37,6 +37,16 @@ def test_repeated_reserve_changes_nothing(host: Host) -> None:
     assert host.sh("id ada").startswith("uid=601(ada) ")
 
 
+def test_account_whose_removal_was_broken_off_is_opened_again(host: Host) -> None:
+    guest = ready(host, account())
+    host.sh("usermod -L -e 1 ada")
+
+    guest.reserve([account()])
+    guest.grant_access([SSH])
+
+    assert login(host, "ada", "pw-of-ada") == (0, "ada\n")
+
+
 def test_owner_and_members_of_groups_get_their_rights(host: Host) -> None:
     guest = ready(host, account(root=True), account("bob", "pw-of-bob", uid=602))
     guest.grant_access([SSH])

@@ -17,6 +17,7 @@ from tests.ssh_site import TAGS, password_of, press_connect, until_reserved, use
 from vcld.errors import Blame, RemoteError
 from vcld.schema import models as m
 from vcld.snapshot import NATHost, Reservation
+from vcld.store import host_keys
 from vcld.store.nat import parse_ranges
 
 METHOD = replace(SSH, nat_ports=((5700, 22, "TCP"),))
@@ -159,6 +160,26 @@ def use_nat(site: Site, nat: Host) -> None:
             )
         )
         c.execute(sa.insert(m.NATHostComputerMap).values(nathostid=1, computerid=1))
+
+
+def test_host_key_of_a_nat_host_that_is_a_management_node_goes_by_its_address(
+    site: Site, daemons: Daemons
+) -> None:
+    operator = daemons.make()
+    with site.engine.begin() as c:
+        kind = c.scalar(sa.select(m.ResourceType.id).where(m.ResourceType.name == "managementnode"))
+        for id_, address in ((1, "198.51.100.7"), (2, "198.51.100.8")):
+            c.execute(sa.insert(m.Resource).values(id=500 + id_, resourcetypeid=kind, subid=id_))
+            c.execute(
+                sa.insert(m.NATHost).values(id=id_, resourceid=500 + id_, publicIPaddress=address)
+            )
+            host_keys.learn(c, f"nathost {id_}", f"ssh-ed25519 {'AAAA' * id_}")
+
+    done = operator.command("hostkey", "forget", "198.51.100.7")
+
+    assert done.returncode == 0
+    assert "198.51.100.7: ssh-ed25519 SHA256:" in done.stdout
+    assert site.scalar("SELECT GROUP_CONCAT(holder) FROM vcld_host_key") == "nathost 2"
 
 
 def test_ranges_of_public_ports_leave_out_nonsense() -> None:

@@ -15,19 +15,19 @@ from vcld.store import host_keys
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("action", choices=("show", "forget"), help="what to do")
-    parser.add_argument("computer", help="host name of the computer, short or full")
+    parser.add_argument("computer", help="host name, short or full, or a NAT host's address")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     """Show the fingerprint of the key that is known, or drop it."""
     database = service.connect(settings)
-    computerid, hostname = database.run(
-        lambda connection: host_keys.find_computer(connection, options.computer)
+    holder, hostname = database.run(
+        lambda connection: host_keys.find_holder(connection, options.computer)
     )
-    key = database.run(lambda connection: host_keys.find(connection, computerid))
+    key = database.run(lambda connection: host_keys.find(connection, holder))
     if options.action == "forget":
-        database.run(lambda connection: host_keys.forget(connection, computerid))
+        database.run(lambda connection: host_keys.forget(connection, holder))
     shown = fingerprint(key) if key else None
     if options.json:
         print_json({"computer": hostname, "key": shown, "action": options.action})

@@ -42,7 +42,7 @@ class SshGuest(Guest):
                 user=self.user,
                 keys=node.keys,
             ),
-            tools.host_keys(computer.id),
+            tools.host_keys(f"computer {computer.id}"),
             tools.cancellation,
             connect_seconds=tools.settings.ssh_connect_timeout_seconds,
             log=tools.log,

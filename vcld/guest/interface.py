@@ -69,8 +69,8 @@ class Tools:
     log: Any
     #: Runs a function of ``vcld.store`` in a transaction of its own: (function, arguments …).
     run: Callable[..., Any] = _no_database
-    #: The public key that a computer, by its id, is known by.
-    host_keys: Callable[[int], HostKeys] = lambda _computerid: MemoryHostKeys()
+    #: The public key that a holder is known by: ``computer ID`` or ``nathost ID``.
+    host_keys: Callable[[str], HostKeys] = lambda _holder: MemoryHostKeys()
     #: Switches the computer by its provisioner: ``on``, ``off`` or ``reset``.
     power: Callable[[str], None] = _no_power
     #: Asks the provisioner: ``on``, ``off``, ``suspended`` or ``unknown``.

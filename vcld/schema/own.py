@@ -100,10 +100,11 @@ class Notice(c.Base):
 
 
 class HostKey(c.Base):
-    """The SSH host key that a computer was loaded with."""
+    """The SSH host key that a computer was loaded with, or that a NAT host showed first."""
 
     __tablename__ = "vcld_host_key"
-    computerid: Mapped[int] = mapped_column(c.smallint(5), primary_key=True, autoincrement=False)
+    #: ``computer 12``, or ``nathost 3`` for a NAT host that is a management node.
+    holder: Mapped[str] = mapped_column(c.varchar(32), primary_key=True)
     #: Type and base64, as in known_hosts. Not ``key``, which is a word of SQL.
     hostkey: Mapped[str] = mapped_column(c.text())
     learned_at: Mapped[datetime | None] = mapped_column(c.datetime_(), nullable=False)

@@ -93,7 +93,7 @@ class Work:
             variables=self.catalog.variables.get,
             log=self.log,
             run=self.run,
-            host_keys=lambda computerid: StoredHostKeys(self.run, computerid),
+            host_keys=lambda holder: StoredHostKeys(self.run, holder),
             power=lambda action: self.provisioner.power(PowerAction(action)),
             power_status=lambda: self.provisioner.power_status().value,
         )

@@ -69,13 +69,14 @@ class NatForwards:
         host, tools = self._host, self._tools
         address = host.privateIPaddress or host.internalIPaddress or host.publicIPaddress
         endpoint = Endpoint(
-            name=host.hostname or f"NAT host {host.publicIPaddress}",
+            name=host.hostname or host.publicIPaddress,
             address=address,
             keys=self._reservation.managementnode.keys,
         )
+        id_ = host.computerid
         remote = Remote(
             endpoint,
-            tools.host_keys(host.computerid or 0),
+            tools.host_keys(f"computer {id_}" if id_ else f"nathost {host.id}"),
             tools.cancellation,
             connect_seconds=tools.settings.ssh_connect_timeout_seconds,
             log=tools.log,

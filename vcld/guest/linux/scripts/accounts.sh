@@ -18,7 +18,11 @@ account() {
         add_account "$1" "$2"
     else
         refuse_system "$1" "$entry"
-        [ "$(id -gn "$1")" = $GROUP ] || lend "$1"
+        if [ "$(id -gn "$1")" = $GROUP ]; then
+            try "account $1 stays closed" usermod -e '' "$1"  # its removal was broken off
+        else
+            lend "$1"
+        fi
     fi
     if [ -n "$3" ]; then
         said=$(printf '%s:%s\n' "$1" "$3" | chpasswd 2>&1) || fail "no password for $1: chpasswd failed"
