@@ -50,8 +50,7 @@ def find_problems(connection: Connection) -> list[str]:
     problems = list(_missing_columns(connection))
     if problems:
         return problems
-    for column, names in NEEDED_ROWS:
-        problems += _missing_rows(connection, column, names)
+    problems += find_missing_rows(connection)
     if connection.dialect.name == "sqlite":
         return problems
     problems += _without_transactions(connection)
@@ -59,6 +58,14 @@ def find_problems(connection: Connection) -> list[str]:
     problems += find_missing_rights(connection)
     problems += _own_tables(connection)
     return problems
+
+
+def find_missing_rows(connection: Connection) -> list[str]:
+    """Rows that vcld finds by name and that are not there, a sentence each."""
+    found: list[str] = []
+    for column, names in NEEDED_ROWS:
+        found += _missing_rows(connection, column, names)
+    return found
 
 
 def _missing_columns(connection: Connection) -> Iterable[str]:

@@ -9,16 +9,19 @@ from vcld.schema.engine import Connection
 from vcld.snapshot import Account
 from vcld.states.work import Work
 from vcld.store import reservations
+from vcld.store.catalog import parse_count
 
 #: Without the glyphs that people mistake for one another.
 LETTERS = "".join(c for c in string.ascii_letters + string.digits if c not in "0O1lI5S2Z8B")
 SPECIAL = "-+=@%^_"
 DEFAULT_LENGTH = 6
+#: ``reservation.pw`` has no place for more.
+LONGEST = 40
 
 
 def make_password(length: int, *, special: bool) -> str:
     """A random password of ``length`` characters; with ``special`` one is not alphanumeric."""
-    length = max(length, DEFAULT_LENGTH)
+    length = min(max(length, DEFAULT_LENGTH), LONGEST)
     letters = [secrets.choice(LETTERS) for _ in range(length)]
     if special:
         letters[secrets.randbelow(length - 1) + 1] = secrets.choice(SPECIAL)
@@ -69,6 +72,6 @@ def _owner_is_root(work: Work) -> bool:
 
 
 def _new_password(work: Work) -> str:
-    length = work.catalog.variables.get("user_password_length", "").strip()
+    length = parse_count(work.catalog.variables.get("user_password_length"), LONGEST)
     special = work.catalog.variables.get("user_password_spchar", "").strip() == "1"
-    return make_password(int(length) if length.isdecimal() else DEFAULT_LENGTH, special=special)
+    return make_password(length or DEFAULT_LENGTH, special=special)

@@ -175,7 +175,7 @@ def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[C
                     {
                         "reservationid": candidate.reservationid,
                         "computerid": candidate.computerid,
-                        "loadstateid": catalog.loadstate_ids["begin"],
+                        "loadstateid": catalog.loadstate_id("begin"),
                         "timestamp": site_now(),
                         "additionalinfo": f"beginning to process, state is {candidate.state}",
                     }

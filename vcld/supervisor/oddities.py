@@ -6,6 +6,7 @@ from typing import Any
 
 from vcld import clock
 from vcld.config import Settings
+from vcld.schema.check import find_missing_rows
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.store import nodes, notices, oddities
@@ -15,7 +16,7 @@ LOOK_SECONDS = 300.0
 
 
 class Oddities:
-    """Looks for a wrong clock, for rows without their other half, and for leftovers."""
+    """Looks for a wrong clock, for rows that are missing, and for leftovers."""
 
     def __init__(
         self, settings: Settings, database: Database, node: ManagementNode, log: Any
@@ -42,7 +43,11 @@ class Oddities:
         for what in found:
             if what not in self._told:
                 self._log.warning("half a request is in the database, it is left alone", what=what)
-        self._told = set(found)
+        missing = self._database.run(find_missing_rows)
+        for what in missing:
+            if what not in self._told:
+                self._log.error("a row that vcld needs is not in the database", what=what)
+        self._told = {*found, *missing}
         self._database.run(notices.forget_gone)
 
     def _look_at_clock(self) -> None:
