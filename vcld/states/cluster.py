@@ -15,7 +15,7 @@ from vcld.schema.engine import Connection
 from vcld.snapshot import Reservation
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import computers, requests, reservations, transitions
+from vcld.store import claims, computers, requests, reservations, transitions
 from vcld.store.catalog import Catalog
 from vcld.store.grips import Grip
 from vcld.store.loadlog import Entry
@@ -37,6 +37,8 @@ def begin(work: Work) -> None:
         ReservationChangedError: the request was changed meanwhile.
     """
     if work.grip.is_pending:
+        if work.grip.state == "new" and work.grip.is_parent and work.reservation.is_cluster:
+            _check_all_claimed(work)
         return
 
     def all_begun() -> bool:
@@ -53,6 +55,17 @@ def begin(work: Work) -> None:
         if not work.run(transitions.set_pending, work.catalog, work.grip):
             raise ReservationChangedError(f"request {work.grip.requestid} was changed")
         work.grip = _pending(work.grip)
+
+
+def _check_all_claimed(work: Work) -> None:
+    """The web site writes reservations one by one, and some may have come after the claim.
+
+    Raises:
+        ReservationChangedError: so it was; all must be claimed together.
+    """
+    requestid = work.grip.requestid
+    if work.run(claims.count_of_request, requestid) < len(work.reservation.siblings):
+        raise ReservationChangedError(f"request {requestid} got further reservations")
 
 
 def _pending(grip: Grip) -> Grip:

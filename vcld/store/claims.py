@@ -224,6 +224,12 @@ def count_running(connection: Connection, managementnodeid: int) -> int:
     return connection.scalar(query) or 0
 
 
+def count_of_request(connection: Connection, requestid: int) -> int:
+    """How many reservations of the request have a claim."""
+    query = sa.select(sa.func.count()).select_from(Claim).where(Claim.requestid == requestid)
+    return connection.scalar(query) or 0
+
+
 def load_running(connection: Connection, managementnodeid: int) -> list[RunningClaim]:
     """All claims of the node that a worker holds or held."""
     pair_state = aliased(State)

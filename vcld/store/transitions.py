@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from vcld import schedule
 from vcld.errors import ReservationChangedError
-from vcld.schema.models import Log, Request, Reservation
+from vcld.schema.models import Log, Request, Reservation, ServerRequest
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import site_now
 from vcld.store import computers, grips, loadlog, notices, requests
@@ -51,6 +51,9 @@ class Ending:
     effects: Sequence[Effect] = ()
     #: Of the whole request; load-log rows of all are cleaned by the parent.
     reservationids: Sequence[int] = ()
+    #: The ending counts only if the request has no other reservations than these, and if this
+    #: is its server request (0: none). The web site writes the rows one after another.
+    serverrequestid: int | None = None
     logid: int | None = None
 
 
@@ -70,7 +73,7 @@ def finish(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending)
         move = _remove_request if is_removed else _move_request
         if not move(connection, catalog, grip, ending):
             raise ReservationChangedError(
-                f"request {grip.requestid} is no longer pending/{grip.state}"
+                f"request {grip.requestid} is no longer pending/{grip.state} as it was read"
             )
     _set_computer(connection, catalog, grip, ending)
     if grip.is_parent:
@@ -86,6 +89,7 @@ def finish(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending)
 def rehearse(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
     """Run the statements of ``finish`` without their guards, for rows that do not exist."""
     _move_request(connection, catalog, grip, ending)
+    _move_request(connection, catalog, grip, replace(ending, serverrequestid=0))
     _remove_request(connection, catalog, grip, ending)
     _set_computer(connection, catalog, grip, ending)
     _close_log(connection, ending)
@@ -107,8 +111,14 @@ def _move_request(connection: Connection, catalog: Catalog, grip: Grip, ending: 
         "to_state": catalog.state_id(ending.request_state),
         "to_laststate": catalog.state_id(ending.request_laststate or grip.state),
     }
-    done = connection.execute(_move(), {**_expected(catalog, grip), **target})
-    return done.rowcount == 1
+    expected = {**_expected(catalog, grip), **target}
+    if ending.serverrequestid is None:
+        return connection.execute(_move(), expected).rowcount == 1
+    whole = {
+        "last_known": max(ending.reservationids, default=grip.reservationid),
+        "known_server": ending.serverrequestid,
+    }
+    return connection.execute(_move_whole(), {**expected, **whole}).rowcount == 1
 
 
 def _remove_request(connection: Connection, catalog: Catalog, grip: Grip, _: Ending) -> bool:
@@ -153,6 +163,18 @@ def _move() -> sa.Update:
         .where(*_is_expected())
         .values(stateid=sa.bindparam("to_state"), laststateid=sa.bindparam("to_laststate"))
     )
+
+
+@functools.cache
+def _move_whole() -> sa.Update:
+    """Only as long as nothing was added to the request since it was read."""
+    later = sa.exists().where(
+        Reservation.requestid == Request.id, Reservation.id > sa.bindparam("last_known")
+    )
+    server = sa.exists().where(
+        ServerRequest.requestid == Request.id, ServerRequest.id != sa.bindparam("known_server")
+    )
+    return _move().where(sa.not_(later), sa.not_(server))
 
 
 @functools.cache

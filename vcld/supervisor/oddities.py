@@ -6,10 +6,11 @@ from typing import Any
 
 from vcld import clock
 from vcld.config import Settings
-from vcld.schema.check import find_missing_rows
+from vcld.schema.check import find_missing_names
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.store import nodes, notices, oddities
+from vcld.store.catalog import Catalog
 
 #: How often oddities are looked for.
 LOOK_SECONDS = 300.0
@@ -22,6 +23,7 @@ class Oddities:
         self, settings: Settings, database: Database, node: ManagementNode, log: Any
     ) -> None:
         self.settings = settings
+        self.catalog: Catalog
         self._database = database
         self._node = node
         self._log = log
@@ -43,7 +45,7 @@ class Oddities:
         for what in found:
             if what not in self._told:
                 self._log.warning("half a request is in the database, it is left alone", what=what)
-        missing = self._database.run(find_missing_rows)
+        missing = find_missing_names(self.catalog.state_ids, self.catalog.loadstate_ids)
         for what in missing:
             if what not in self._told:
                 self._log.error("a row that vcld needs is not in the database", what=what)

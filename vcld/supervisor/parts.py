@@ -84,7 +84,8 @@ class Parts:
 
     def use_catalog(self, catalog: Catalog) -> None:
         """The site's names and timings were read again."""
-        self.custody.catalog = self.dispatcher.catalog = catalog
+        for part in (self.custody, self.dispatcher, self.oddities):
+            part.catalog = catalog
 
     def beat(self) -> None:
         """What is done now and then, in long turns too.
