@@ -40,9 +40,11 @@ def prepare_accounts(work: Work) -> list[Account]:
     known = work.run(reservations.load_account_passwords, reservation.id) if others else {}
     password = None if owner.federated else reservation.pw or _new_password(work)
     accounts = [Account(user=owner, root_access=_owner_is_root(work), password=password)]
-    for user, root_access in others:
+    image_gives_root = reservation.image.meta.rootaccess
+    for user, is_administrator in others:
         own = None if user.federated else known.get(user.id) or _new_password(work)
-        accounts.append(Account(user=user, root_access=root_access, password=own))
+        root = is_administrator and image_gives_root
+        accounts.append(Account(user=user, root_access=root, password=own))
 
     def keep(connection: Connection) -> None:
         if password and password != reservation.pw:
