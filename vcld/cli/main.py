@@ -7,6 +7,7 @@ Exit codes: 0 done; 10 refused or failed; 11 try later; 70 a bug; 75 the databas
 from __future__ import annotations
 
 import argparse
+import io
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,9 @@ UNCONFIGURED = frozenset({"states", "demo"})
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Signs that the locale's character set lacks are spelled out.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         command = _find(options.command)

@@ -85,7 +85,7 @@ def register(connection: Connection, grip: Grip, process: ProcessId, *, exclusiv
 def take_computer(connection: Connection, grip: Grip) -> bool:
     """Take the computer for this worker alone; False when another worker has it."""
     try:
-        return _update(connection, grip, exclusive_computerid=grip.computerid)
+        return _update(connection, grip, exclusive_computerid=grip.computerid, reason=None)
     except IntegrityError:
         return False
 
