@@ -15,7 +15,7 @@ from vcld.schema.engine import Connection
 from vcld.snapshot import Reservation
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import claims, computers, requests, reservations, transitions
+from vcld.store import claims, computers, grips, requests, reservations, transitions
 from vcld.store.catalog import Catalog
 from vcld.store.grips import Grip
 from vcld.store.loadlog import Entry
@@ -96,6 +96,8 @@ def await_children_loaded(work: Work) -> str | None:
         picture = [(row.reservationid, row.name) for row in rows]
         if picture != seen:
             seen, changed = picture, now
+            those = ", ".join(map(str, sorted(waiting)))
+            work.run(grips.note, work.grip, f"waits for reservations {those} of the cluster")
         if now - changed > work.settings.child_idle_timeout_seconds:
             return f"reservation {min(waiting)} of the cluster makes no progress"
         if now - started > work.settings.child_load_timeout_seconds:
