@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -295,9 +294,3 @@ def manageable(managementnodeid: int) -> sa.Select[int]:
     """Ids of the computers that the site's resource groups let the node manage."""
     mapped = mapping("managementnode", "computer")
     return sa.select(mapped.c.second).where(mapped.c.first == managementnodeid)
-
-
-def database_utc(connection: Connection) -> dt.datetime:
-    """Now by the database's clock, in UTC, naive."""
-    now = connection.scalar(sa.select(utc_now()))
-    return now if isinstance(now, dt.datetime) else dt.datetime.fromisoformat(str(now))

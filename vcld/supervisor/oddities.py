@@ -9,7 +9,7 @@ from vcld.config import Settings
 from vcld.schema.check import find_missing_names
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
-from vcld.store import nodes, notices, oddities
+from vcld.store import notices, oddities
 from vcld.store.catalog import Catalog
 
 #: How often oddities are looked for.
@@ -53,7 +53,7 @@ class Oddities:
         self._database.run(notices.forget_gone)
 
     def _look_at_clock(self) -> None:
-        there = self._database.run(nodes.database_utc)
+        there = self._database.run(oddities.database_utc)
         skew = (clock.utc_now().replace(tzinfo=None) - there).total_seconds()
         is_off = abs(skew) > self.settings.max_clock_skew_seconds
         if is_off and not self._skew_told:
