@@ -98,6 +98,20 @@ class Daemon:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    def hold(self) -> None:
+        """STOP it between two transactions: in one, it would hold up everybody else's rows."""
+        busy = "SELECT COUNT(*) FROM information_schema.innodb_trx"
+        for _ in range(50):
+            self.send(signal.SIGSTOP)
+            time.sleep(0.2)  # InnoDB renews that table only when nobody has read it for 0.1 s
+            if not self.site.scalar(busy):
+                return
+            self.send(signal.SIGCONT)
+        raise AssertionError("a transaction is open all the time")
+
+    def go_on(self) -> None:
+        self.send(signal.SIGCONT)
+
     def stop(self) -> int:
         """TERM, and the exit code."""
         assert self.process is not None

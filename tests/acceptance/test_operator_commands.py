@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -393,3 +394,39 @@ def test_a_reader_that_leaves_early_is_no_error(site: Site, operator: Daemon) ->
         watching.stdout.close()
         assert watching.wait(20) == ExitCode.DONE
         assert watching.stderr.read() == b""
+
+
+def test_explain_names_the_request_that_has_the_computer(site: Site, daemons: Daemons) -> None:
+    site.write_script(rules=[{"step": "startvm", "hang": True}])
+    daemon = daemons.start()
+    holder = site.ask("new", 1)
+    eventually(lambda: "startvm" in site.steps(holder), daemon.describe)
+
+    request = site.ask("new", 1)
+
+    eventually(lambda: site.pair(request) == "pending/new", daemon.describe)
+    wanted = f"waits for the computer: request {holder} (pending/new) has it"
+    eventually(lambda: wanted in daemon.command("explain", str(request)).stdout, daemon.describe)
+    site.delete(holder)
+    eventually(lambda: "startvm" in site.steps(request), daemon.describe)
+    assert "waits for" not in daemon.command("explain", str(request)).stdout
+
+
+@pytest.mark.parametrize("command", [("status",), ("watch", "--for", "0.1")])
+def test_names_that_the_locale_lacks_are_spelled_out(
+    site: Site, operator: Daemon, command: tuple[str, ...]
+) -> None:
+    """For people; what programs read says the very name."""
+    site.execute("UPDATE user SET unityid = 'žluťoučký' WHERE id = 101")
+    site.ask("reload", 1)
+    environ = {**operator.environ, "PYTHONIOENCODING": "iso-8859-1", "PYTHONPATH": os.getcwd()}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "vcld", *arguments], env=environ, capture_output=True, check=True
+        )
+        assert done.stderr == b""
+        return done.stdout.decode("iso-8859-1")
+
+    assert r"\u017elu" in run(*command)
+    assert "žluťoučký" in str(json.loads(run(*command, "--json")))

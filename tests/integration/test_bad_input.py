@@ -302,3 +302,38 @@ def test_value_that_the_database_refuses_fails_the_request_with_its_words(
         assert len(daemon.events("work began", request_id=request)) == 1
     finally:
         site.execute("DROP TRIGGER refuse_address")
+
+
+@pytest.mark.parametrize("value", ["9" * 20, "9" * 5000, "-5", "soon"])
+def test_variables_out_of_all_bounds_keep_no_user_from_a_computer(
+    site: Site, daemons: Daemons, value: str
+) -> None:
+    for name in (
+        "acknowledgetimeout",
+        "initialconnecttimeout",
+        "general_inuse_check",
+        "general_end_notice_first",
+        "user_password_length",
+    ):
+        site.variable(name, value)
+    daemon = daemons.start()
+
+    request = site.ask("new", 1)
+
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    site.connect(request)
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+    assert not daemon.events("the database refused a statement")
+
+
+def test_load_state_that_the_site_lacks_is_told_once_and_stops_nothing(
+    site: Site, daemons: Daemons
+) -> None:
+    site.execute("DELETE FROM computerloadstate WHERE loadstatename = 'begin'")
+    daemon = daemons.start()
+
+    request = site.ask("reload", 1)
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    (told,) = daemon.events("a row that vcld needs is not in the database")
+    assert told["what"] == "table computerloadstate has no row 'begin': add it"

@@ -238,3 +238,20 @@ def has_process(title: str) -> bool:
         title in " ".join(process.info["cmdline"] or ())
         for process in psutil.process_iter(["cmdline"])
     )
+
+
+def test_block_time_without_an_end_holds_up_no_other(
+    site: Site, daemons: Daemons, web: FakeWebSite
+) -> None:
+    _, odd = allocate(site)
+    _, sound = allocate(site)
+    never = "'0000-00-00 00:00:00'"
+    site.execute(
+        f"SET STATEMENT sql_mode = '' FOR UPDATE blockTimes SET end = {never} WHERE id = {odd}"
+    )
+
+    daemon = start(daemons, web)
+
+    eventually(lambda: processed(site, sound), daemon.describe)
+    assert site.scalar(f"SELECT COUNT(*) FROM blockTimes WHERE id = {odd}") == 0
+    assert [arguments for _, arguments in web.calls] == [(sound, 1)]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 
 from tests.daemon import Daemon, Daemons, eventually
@@ -129,9 +126,9 @@ def test_two_of_a_kind_for_one_computer_do_not_wait_for_one_another(
     site: Site, daemons: Daemons, state: str, ends: str
 ) -> None:
     daemon = daemons.start(tomaintenance_retry=1)
-    os.kill(daemon.pid, signal.SIGSTOP)
+    daemon.hold()
     first, second = site.ask(state, 1), site.ask(state, 1)
-    os.kill(daemon.pid, signal.SIGCONT)
+    daemon.go_on()
 
     eventually(lambda: site.pair(first) == "gone", daemon.describe, 8)
     eventually(lambda: site.pair(second) == "gone", daemon.describe, 8)
@@ -140,9 +137,9 @@ def test_two_of_a_kind_for_one_computer_do_not_wait_for_one_another(
 
 def test_of_two_users_for_one_computer_the_first_gets_it(site: Site, daemons: Daemons) -> None:
     daemon = daemons.start(competition_timeout=3)
-    os.kill(daemon.pid, signal.SIGSTOP)
+    daemon.hold()
     first, second = site.ask("new", 1), site.ask("new", 1)
-    os.kill(daemon.pid, signal.SIGCONT)
+    daemon.go_on()
 
     eventually(lambda: site.pair(second) == "failed/new", daemon.describe)
     assert site.pair(first) == "pending/reserved"
@@ -154,9 +151,9 @@ def test_user_and_administrator_for_one_computer_do_not_wait_for_one_another(
     site: Site, daemons: Daemons, order: tuple[str, str]
 ) -> None:
     daemon = daemons.start(competition_timeout=10)
-    os.kill(daemon.pid, signal.SIGSTOP)
+    daemon.hold()
     requests = {state: site.ask(state, 1) for state in order}
-    os.kill(daemon.pid, signal.SIGCONT)
+    daemon.go_on()
 
     expected = {"pending/reserved", "failed/new"}
     eventually(lambda: site.pair(requests["new"]) in expected, daemon.describe, 8)
@@ -173,9 +170,9 @@ def test_administrator_s_wish_goes_before_a_reload(
     site: Site, daemons: Daemons, state: str
 ) -> None:
     daemon = daemons.start()
-    os.kill(daemon.pid, signal.SIGSTOP)
+    daemon.hold()
     reload, wish = site.ask("reload", 1), site.ask(state, 1)
-    os.kill(daemon.pid, signal.SIGCONT)
+    daemon.go_on()
 
     eventually(lambda: {site.pair(reload), site.pair(wish)} == {"gone"}, daemon.describe, 15)
     ends = {"tomaintenance": "maintenance", "tovmhostinuse": "vmhostinuse"}

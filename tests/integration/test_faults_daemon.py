@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -180,12 +179,12 @@ def test_fault_11_cluster_beyond_the_worker_limit_is_begun_and_holds_nobody_up(
     site: Site, daemons: Daemons
 ) -> None:
     daemon = daemons.start(max_workers=2)
-    os.kill(daemon.pid, signal.SIGSTOP)
+    daemon.hold()
 
     cluster = site.ask("new", 1, 2, 3)
     user = site.ask("new", 4)
     reload = site.ask("tomaintenance", 5)
-    os.kill(daemon.pid, signal.SIGCONT)
+    daemon.go_on()
 
     eventually(lambda: site.pair(reload) == "gone", daemon.describe)
     eventually(lambda: site.pair(user) == "pending/reserved", daemon.describe)

@@ -79,3 +79,30 @@ def test_a_failure_afterwards_gives_the_computer_its_own_address_again(
 
     assert address(site, 1) == OWN
     assert variables(site, server) == {f"fixedIPsr{server}": "netmask: 255.255.255.0"}
+
+
+@pytest.mark.parametrize("image_gives_root", [1, 0])
+def test_administrators_of_a_server_are_root_only_where_the_image_lets_users_be(
+    site: Site, daemons: Daemons, image_gives_root: int
+) -> None:
+    request, server = ask_for_server(site, 1)
+    site.execute(
+        "INSERT INTO user (id, unityid, affiliationid, firstname, lastname, email, lastupdated)"
+        " VALUES (102, 'bob', 1, 'Bob', 'Test', '', NOW())"
+    )
+    site.execute(
+        "INSERT INTO usergroup (id, name, affiliationid, ownerid) VALUES (90, 'admins', 1, 1)"
+    )
+    site.execute("INSERT INTO usergroupmembers (userid, usergroupid) VALUES (102, 90)")
+    site.execute(f"UPDATE serverrequest SET admingroupid = 90 WHERE id = {server}")
+    site.execute(f"INSERT INTO imagemeta (id, rootaccess) VALUES (70, {image_gives_root})")
+    site.execute("UPDATE image SET imagemetaid = 70 WHERE id = 2")
+
+    daemon = daemons.start()
+
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+    users = site.world.machine("vm1").users
+    assert {name: user.root_access for name, user in users.items()} == {
+        "ada": bool(image_gives_root),
+        "bob": bool(image_gives_root),
+    }

@@ -378,3 +378,41 @@ def test_reload_after_a_session_is_asked_for_in_the_name_of_the_reload_user(
         lambda: site.scalar("SELECT COUNT(*) FROM request WHERE userid = 2"), daemon.describe
     )
     assert site.scalar("SELECT unityid FROM user WHERE id = 2") == RELOAD_USER
+
+
+def test_cluster_that_is_loaded_in_advance_is_ready_at_its_start(
+    site: Site, daemons: Daemons
+) -> None:
+    daemon = daemons.start()
+
+    request = site.ask("new", 1, 2, 3, start=1800, seconds=7200)
+
+    preload = f"SELECT preload FROM request WHERE id = {request}"
+    eventually(lambda: site.scalar(preload) == 1, daemon.describe)
+    assert site.pair(request) == "new/new"
+    assert [site.computer(number) for number in (1, 2, 3)] == ["available"] * 3
+    for name in ("vm1", "vm2", "vm3"):
+        assert site.world.machine(name).imagerevision_id == REVISION
+
+    site.execute(f"UPDATE request SET start = NOW() WHERE id = {request}")
+
+    eventually(lambda: all(site.computer(n) == "reserved" for n in (1, 2, 3)), daemon.describe)
+    steps = site.steps(request)
+    assert steps.count("statuscheck") == 3  # nothing is left of what was done in advance
+    assert "startload" not in steps
+
+
+def test_cluster_of_which_a_part_cannot_be_loaded_in_advance_is_loaded_at_its_start(
+    site: Site, daemons: Daemons
+) -> None:
+    failure = {"step": "startvm", "computer": "vm2", "error": "ProvisioningError", "times": 1}
+    site.write_script(rules=[{**failure, "blame": "COMPUTER", "message": "it does not start"}])
+    daemon = daemons.start()
+
+    request = site.ask("new", 1, 2, start=1800, seconds=7200)
+
+    preload = f"SELECT preload FROM request WHERE id = {request}"
+    eventually(lambda: site.scalar(preload) == 1, daemon.describe)
+    assert site.pair(request) == "new/new"
+    site.execute(f"UPDATE request SET start = NOW() WHERE id = {request}")
+    eventually(lambda: all(site.computer(n) == "reserved" for n in (1, 2)), daemon.describe)

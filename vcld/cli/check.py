@@ -19,7 +19,7 @@ from vcld.provisioning import PROVISIONERS
 from vcld.provisioning.interface import Provisioner
 from vcld.schema import check as schema_check
 from vcld.schema.engine import Database
-from vcld.store import modules, nodes
+from vcld.store import modules, nodes, oddities
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +73,7 @@ def _unwritable(folder: Path, key: str) -> list[str]:
 
 
 def _clock(database: Database, settings: Settings) -> list[str]:
-    there = database.run(nodes.database_utc)
+    there = database.run(oddities.database_utc)
     skew = (clock.utc_now().replace(tzinfo=None) - there).total_seconds()
     if abs(skew) <= settings.max_clock_skew_seconds:
         return []

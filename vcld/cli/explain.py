@@ -13,7 +13,7 @@ from vcld.cli.output import duration, print_json, say
 from vcld.cli.reasons import Rule
 from vcld.config import Settings
 from vcld.errors import ExitCode, NotFoundError
-from vcld.store import candidates, claims, loadlog, nodes, overview
+from vcld.store import candidates, claims, loadlog, nodes, oddities, overview
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.loadlog import Entry
 from vcld.store.overview import NodeLine, RequestLine
@@ -120,5 +120,5 @@ def _limit(connection: Connection, line: RequestLine, max_workers: int) -> list[
 
 
 def _skew(connection: Connection) -> float:
-    there = nodes.database_utc(connection)
+    there = oddities.database_utc(connection)
     return clock.utc_now().replace(tzinfo=None).timestamp() - there.timestamp()

@@ -45,6 +45,9 @@ UNCONFIGURED = frozenset({"states", "demo"})
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Signs that the locale's character set lacks are spelled out.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     _let_names_pass()
     try:

@@ -16,9 +16,14 @@ from vcld.logs import visible
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON document to standard output."""
-    json.dump(plain(value), sys.stdout, indent=1, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    """Write one JSON document to standard output, in ASCII where that takes no UTF-8."""
+    sys.stdout.write(f"{to_json(value, indent=1)}\n")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """A JSON document that standard output can hold."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(plain(value), indent=indent, ensure_ascii=not is_utf8, default=str)
 
 
 def plain(value: Any) -> Any:

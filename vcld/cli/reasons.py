@@ -114,7 +114,8 @@ def _claimed(line: RequestLine) -> tuple[str, str]:
             " only when vcld runs there again or another node takes over"
         )
     if line.phase == "running":
-        return "worker", f"{worker} works on it, attempt {line.attempts + 1}"
+        about = f": {line.reason}" if line.reason else ""
+        return "worker", f"{worker} works on it, attempt {line.attempts + 1}{about}"
     when = f"taken up in {duration(left)}" if left > 0 else "about to be taken up"
     return str(line.phase), f"{line.phase}, {when}: {line.reason}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vcld import clock, service
-from vcld.cli.output import console, duration, plain
+from vcld.cli.output import console, duration, to_json
 from vcld.cli.picture import Picture, load_picture
 from vcld.cli.status import request_row
 from vcld.config import Settings
@@ -50,8 +49,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
     if options.json:
         for seen in pictures():
-            fact = {"waiting": str(seen)} if isinstance(seen, StoreError) else plain(seen)
-            sys.stdout.write(json.dumps(fact, ensure_ascii=False, default=str) + "\n")
+            fact = {"waiting": str(seen)} if isinstance(seen, StoreError) else seen
+            sys.stdout.write(f"{to_json(fact)}\n")
             sys.stdout.flush()
         return ExitCode.DONE
     with Live(console=console(), screen=sys.stdout.isatty(), auto_refresh=False) as live:

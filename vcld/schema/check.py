@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,6 +61,18 @@ def find_problems(connection: Connection) -> list[str]:
     return problems
 
 
+def find_missing_names(*tables: Collection[str]) -> list[str]:
+    """Names that vcld needs of the tables ``state`` and ``computerloadstate``, by what they hold.
+
+    Returns:
+        A sentence for each that is not there.
+    """
+    found: list[str] = []
+    for (column, needed), there in zip(NEEDED_ROWS, tables, strict=False):
+        found += _tell_missing(column, needed - set(there))
+    return found
+
+
 def _missing_columns(connection: Connection) -> Iterable[str]:
     inspector = sa.inspect(connection)
     present = set(inspector.get_table_names())
@@ -88,8 +100,12 @@ def _typed_tables() -> list[sa.Table]:
 
 def _missing_rows(connection: Connection, column: Any, needed: frozenset[str]) -> Iterable[str]:
     there = set(connection.scalars(sa.select(column).where(column.in_(needed))))
+    return _tell_missing(column, needed - there)
+
+
+def _tell_missing(column: Any, names: Iterable[str]) -> list[str]:
     table = column.parent.local_table.name
-    return [f"table {table} has no row {name!r}: add it" for name in sorted(needed - there)]
+    return [f"table {table} has no row {name!r}: add it" for name in sorted(names)]
 
 
 def _without_transactions(connection: Connection) -> Iterable[str]:

@@ -9,16 +9,19 @@ from vcld.schema.engine import Connection
 from vcld.snapshot import Account
 from vcld.states.work import Work
 from vcld.store import reservations
+from vcld.store.catalog import parse_count
 
 #: Without the glyphs that people mistake for one another.
 LETTERS = "".join(c for c in string.ascii_letters + string.digits if c not in "0O1lI5S2Z8B")
 SPECIAL = "-+=@%^_"
 DEFAULT_LENGTH = 6
+#: ``reservation.pw`` has no place for more.
+LONGEST = 40
 
 
 def make_password(length: int, *, special: bool) -> str:
     """A random password of ``length`` characters; with ``special`` one is not alphanumeric."""
-    length = max(length, DEFAULT_LENGTH)
+    length = min(max(length, DEFAULT_LENGTH), LONGEST)
     letters = [secrets.choice(LETTERS) for _ in range(length)]
     if special:
         letters[secrets.randbelow(length - 1) + 1] = secrets.choice(SPECIAL)
@@ -37,9 +40,11 @@ def prepare_accounts(work: Work) -> list[Account]:
     known = work.run(reservations.load_account_passwords, reservation.id) if others else {}
     password = None if owner.federated else reservation.pw or _new_password(work)
     accounts = [Account(user=owner, root_access=_owner_is_root(work), password=password)]
-    for user, root_access in others:
+    image_gives_root = reservation.image.meta.rootaccess
+    for user, is_administrator in others:
         own = None if user.federated else known.get(user.id) or _new_password(work)
-        accounts.append(Account(user=user, root_access=root_access, password=own))
+        root = is_administrator and image_gives_root
+        accounts.append(Account(user=user, root_access=root, password=own))
 
     def keep(connection: Connection) -> None:
         if password and password != reservation.pw:
@@ -69,6 +74,6 @@ def _owner_is_root(work: Work) -> bool:
 
 
 def _new_password(work: Work) -> str:
-    length = work.catalog.variables.get("user_password_length", "").strip()
+    length = parse_count(work.catalog.variables.get("user_password_length"), LONGEST)
     special = work.catalog.variables.get("user_password_spchar", "").strip() == "1"
-    return make_password(int(length) if length.isdecimal() else DEFAULT_LENGTH, special=special)
+    return make_password(length or DEFAULT_LENGTH, special=special)

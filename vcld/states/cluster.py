@@ -15,7 +15,7 @@ from vcld.schema.engine import Connection
 from vcld.snapshot import Reservation
 from vcld.states.outcome import Outcome
 from vcld.states.work import Work
-from vcld.store import computers, requests, reservations, transitions
+from vcld.store import claims, computers, grips, requests, reservations, transitions
 from vcld.store.catalog import Catalog
 from vcld.store.grips import Grip
 from vcld.store.loadlog import Entry
@@ -23,6 +23,10 @@ from vcld.waiting import pauses, wait_until
 
 #: States of the request after which a failed child changes nothing any more.
 _FAILED = "failed"
+#: Rows by which a child says that its computer is loaded.
+_READY = frozenset({"nodeready"})
+#: A load in advance is over when its worker has ended: one that did not work out costs nothing.
+_DONE = _READY | {"exited"}
 
 
 def begin(work: Work) -> None:
@@ -33,6 +37,8 @@ def begin(work: Work) -> None:
         ReservationChangedError: the request was changed meanwhile.
     """
     if work.grip.is_pending:
+        if work.grip.state == "new" and work.grip.is_parent and work.reservation.is_cluster:
+            _check_all_claimed(work)
         return
 
     def all_begun() -> bool:
@@ -51,6 +57,17 @@ def begin(work: Work) -> None:
         work.grip = _pending(work.grip)
 
 
+def _check_all_claimed(work: Work) -> None:
+    """The web site writes reservations one by one, and some may have come after the claim.
+
+    Raises:
+        ReservationChangedError: so it was; all must be claimed together.
+    """
+    requestid = work.grip.requestid
+    if work.run(claims.count_of_request, requestid) < len(work.reservation.siblings):
+        raise ReservationChangedError(f"request {requestid} got further reservations")
+
+
 def _pending(grip: Grip) -> Grip:
     return replace(grip, is_pending=True)
 
@@ -64,12 +81,13 @@ def await_children_loaded(work: Work) -> str | None:
     Raises:
         WorkerStopped: the request was changed.
     """
-    children = {s.id for s in work.reservation.siblings} - {work.reservation.id}
+    is_needed = not work.reservation.preload_only
     started = changed = clock.monotonic()
     seen: object = None
     for pause in pauses(0.2, 5.0):
         rows = work.log_rows()
-        waiting, failed = _progress(rows, children)
+        children = _present(work) - {work.reservation.id}
+        waiting, failed = _progress(rows, children, _READY if is_needed else _DONE)
         if failed:
             return _failure_of(failed)
         if not waiting:
@@ -78,6 +96,8 @@ def await_children_loaded(work: Work) -> str | None:
         picture = [(row.reservationid, row.name) for row in rows]
         if picture != seen:
             seen, changed = picture, now
+            those = ", ".join(map(str, sorted(waiting)))
+            work.run(grips.note, work.grip, f"waits for reservations {those} of the cluster")
         if now - changed > work.settings.child_idle_timeout_seconds:
             return f"reservation {min(waiting)} of the cluster makes no progress"
         if now - started > work.settings.child_load_timeout_seconds:
@@ -87,8 +107,16 @@ def await_children_loaded(work: Work) -> str | None:
     raise AssertionError  # pauses never end
 
 
-def _progress(rows: list[Entry], children: set[int]) -> tuple[set[int], list[Entry]]:
-    ready = {row.reservationid for row in rows if row.name == "nodeready"}
+def _present(work: Work) -> set[int]:
+    """The request's reservations that are still there: an operator may take one out."""
+    now, _ = work.run(reservations.of_request, work.grip.requestid)
+    return {sibling.id for sibling in work.reservation.siblings} & set(now)
+
+
+def _progress(
+    rows: list[Entry], children: set[int], done: frozenset[str]
+) -> tuple[set[int], list[Entry]]:
+    ready = {row.reservationid for row in rows if row.name in done}
     failed = [row for row in rows if row.name == _FAILED and row.reservationid in children]
     return children - ready, failed
 
@@ -118,11 +146,13 @@ def await_rows(work: Work, name: str, what: str, limit_seconds: float) -> str | 
     Returns:
         None when all have it, else why the cluster fails; ``what`` is what the row stands for.
     """
-    everyone = {sibling.id for sibling in work.reservation.siblings}
+    everyone: set[int] = set()
     failed: list[Entry] = []
     done: set[int] = set()
 
     def settled() -> bool:
+        everyone.clear()
+        everyone.update(_present(work))
         rows = work.log_rows((name, _FAILED))
         failed[:] = [row for row in rows if row.name == _FAILED]
         done.update(row.reservationid for row in rows if row.name == name)

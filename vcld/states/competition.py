@@ -188,6 +188,7 @@ def win_computer(work: Work) -> str | None:
         if judgement.reason != told:
             told = judgement.reason
             work.log.info("computer is taken", reason=told, waited_seconds=int(waited))
+            work.run(grips.note, work.grip, f"waits for the computer: {told}")
         work.cancellation.wait(pause)
     raise AssertionError  # pauses never end
 

@@ -83,7 +83,7 @@ def _end(work: Work, left: int) -> Result:
     if not work.grip.is_parent:
         return Outcome(reason="the cluster's parent attends to the end")
     first = work.timing("general_end_notice_first")
-    end = str(work.reservation.request.end)
+    end = str(work.reservation.request.end or "")
     if "grace_seconds" not in work.memo:
         # A daemon that comes late, after an outage, still gives the full notice.
         work.remember(grace_seconds=max(0, first - left), end=end, told=[])

@@ -6,6 +6,7 @@ VCL daemon specification §8.1.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 from vcld.errors import Blame, ProvisioningError, UnknownModuleError
 from vcld.schema.engine import Connection
@@ -13,7 +14,7 @@ from vcld.states import accounts, cluster, failure, load
 from vcld.states.competition import win_computer
 from vcld.states.outcome import Outcome, Result, Wait
 from vcld.states.work import Work
-from vcld.store import images, requests, reservations
+from vcld.store import images, loadlog, requests, reservations
 from vcld.store.catalog import Catalog
 
 #: Requests that hand the computer to a user.
@@ -100,16 +101,23 @@ def _computer_taken(work: Work, reason: str) -> Result:
 
 def _back_from_preload(work: Work, reason: str) -> Outcome:
     """A load in advance leaves everything as it was, but does not come back (§8.1 D, G)."""
-    requestid = work.grip.requestid
     before = work.reservation.computer.state
+    effects = (partial(_note_preload, work),) if work.grip.is_parent else ()
     return Outcome(
         reason=reason,
         request=work.grip.state,
         laststate=work.grip.state,
         # What else it was before, it is no more: the computer was won since.
         computer=before if before in failure.KEPT_STATES else "available",
-        effects=(lambda connection, _catalog: requests.set_preload(connection, requestid),),
+        effects=effects,
     )
+
+
+def _note_preload(work: Work, connection: Connection, catalog: Catalog) -> None:
+    """What was done in advance must not be taken for a part of the load at the start."""
+    requests.set_preload(connection, work.grip.requestid)
+    ids = {sibling.id for sibling in work.reservation.siblings} | {work.grip.reservationid}
+    loadlog.delete(connection, catalog, ids)
 
 
 def _to_maintenance(work: Work) -> Outcome:
@@ -150,7 +158,8 @@ def _finish(work: Work) -> Outcome:
     state, computer = work.grip.state, work.reservation.computer
     ready = ("nodeready", f"{computer.shortname} is ready")
     if work.reservation.preload_only and state in USER_STATES:
-        return _back_from_preload(work, f"{computer.shortname} was loaded in advance")
+        outcome = _back_from_preload(work, f"{computer.shortname} was loaded in advance")
+        return outcome if work.grip.is_parent else dataclasses.replace(outcome, entries=(ready,))
     if state not in USER_STATES:
         target = "vmhostinuse" if state == "tovmhostinuse" else "available"
         return Outcome(

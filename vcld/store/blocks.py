@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from vcld.schema.models import BlockComputer, BlockRequest, BlockTime, User
-from vcld.schema.sqltime import after_site_now, seconds_between, site_now
+from vcld.schema.sqltime import after_site_now, site_now
 
 #: A block time is prepared this long before its start.
 AHEAD_SECONDS = 360 * 60
@@ -36,21 +36,36 @@ class DueBlock:
     action: BlockAction
 
 
+# Compared by the database, for whom a time that was never set (a zero date) is long past.
+
+
+def _is_near() -> ColumnElement[bool]:
+    return BlockTime.start < after_site_now(AHEAD_SECONDS)
+
+
+def _is_over() -> ColumnElement[bool]:
+    return BlockTime.end < site_now()
+
+
+def _has_expired() -> ColumnElement[bool]:
+    return BlockRequest.expireTime < site_now()
+
+
 def is_due(managementnodeid: int) -> ColumnElement[bool]:
     """True when a block allocation of the node has something to be done."""
     begins = sa.and_(
         BlockTime.processed == 0,
         BlockTime.skip == 0,
-        BlockTime.start < after_site_now(AHEAD_SECONDS),
+        _is_near(),
     )
     times = sa.exists().where(
         BlockTime.blockRequestid == BlockRequest.id,
-        sa.or_(begins, BlockTime.end < site_now()),
+        sa.or_(begins, _is_over()),
     )
     return sa.exists().where(
         BlockRequest.managementnodeid == managementnodeid,
         BlockRequest.status == "accepted",
-        sa.or_(times, BlockRequest.expireTime < site_now()),
+        sa.or_(times, _has_expired()),
     )
 
 
@@ -62,10 +77,10 @@ def load_due(connection: Connection, managementnodeid: int) -> list[DueBlock]:
             BlockRequest.name,
             BlockRequest.numMachines,
             User.email,
-            seconds_between(site_now(), BlockRequest.expireTime).label("expires_in"),
+            _has_expired().label("has_expired"),
             BlockTime.id.label("timeid"),
-            seconds_between(site_now(), BlockTime.start).label("starts_in"),
-            seconds_between(site_now(), BlockTime.end).label("ends_in"),
+            _is_near().label("is_near"),
+            _is_over().label("is_over"),
             BlockTime.processed,
             BlockTime.skip,
         )
@@ -100,13 +115,13 @@ def load_due(connection: Connection, managementnodeid: int) -> list[DueBlock]:
 
 def decide(row: sa.Row[*tuple[Any, ...]]) -> BlockAction | None:
     """What a block time asks for now (§4.2)."""
-    if row.expires_in is not None and row.expires_in < 0:
+    if row.has_expired:
         return BlockAction.EXPIRE
     if row.timeid is None:
         return None
-    if row.ends_in < 0:
+    if row.is_over:
         return BlockAction.END
-    if row.starts_in < AHEAD_SECONDS and not row.processed and not row.skip:
+    if row.is_near and not row.processed and not row.skip:
         return BlockAction.START
     return None
 

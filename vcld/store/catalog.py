@@ -29,8 +29,23 @@ TIMINGS: Mapping[str, int] = {
 }
 
 
+#: A longer time limit counts as this long: more would overflow the database's datetimes.
+LONGEST_SECONDS = 366 * 86400
+#: Likewise for notices before the end: they are given in full, even by a daemon that is late.
+LONGEST_NOTICE_SECONDS = 86400
+_NOTICES = frozenset({"general_end_notice_first", "general_end_notice_second"})
+
+
 #: image.name of the image that a computer without one has.
 NO_IMAGE = "noimage"
+
+
+def parse_count(text: str | None, most: int) -> int | None:
+    """A number that a person wrote, ``most`` if it is greater; None for nonsense."""
+    digits = (text or "").strip()
+    if not digits.isdecimal():
+        return None
+    return most if len(digits) > len(str(most)) + 10 else min(int(digits), most)
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,18 @@ class Catalog:
             msg = f"the state table has no row {name!r}; see 'vcld db check'"
             raise SchemaError(msg) from None
 
+    def loadstate_id(self, name: str) -> int:
+        """The id of a load state; that of ``info`` where the site lacks the row.
+
+        Raises:
+            SchemaError: the site's ``computerloadstate`` table has neither.
+        """
+        found = self.loadstate_ids.get(name, self.loadstate_ids.get("info"))
+        if found is None:
+            msg = f"the computerloadstate table has no row {name!r}; see 'vcld db check'"
+            raise SchemaError(msg)
+        return found
+
     def states(self, names: Iterable[str]) -> list[int]:
         """Ids of those of the named states that the site has."""
         return [self.state_ids[name] for name in names if name in self.state_ids]
@@ -66,12 +93,14 @@ class Catalog:
     def timing(self, name: str, affiliation: str | None = None) -> int:
         """A time limit of the site: for the affiliation, else for all, else built in.
 
-        0 and nonsense count as not set (VCL daemon specification §11.2).
+        0 and nonsense count as not set (VCL daemon specification §11.2), what is too long
+        as the longest that can be.
         """
+        longest = LONGEST_NOTICE_SECONDS if name in _NOTICES else LONGEST_SECONDS
         for key in (f"{name}|{affiliation}", name):
-            value = self.variables.get(key, "").strip()
-            if value.isdecimal() and int(value) > 0:
-                return int(value)
+            value = parse_count(self.variables.get(key), longest)
+            if value:
+                return value
         return TIMINGS[name]
 
 

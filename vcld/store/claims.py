@@ -175,7 +175,7 @@ def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[C
                     {
                         "reservationid": candidate.reservationid,
                         "computerid": candidate.computerid,
-                        "loadstateid": catalog.loadstate_ids["begin"],
+                        "loadstateid": catalog.loadstate_id("begin"),
                         "timestamp": site_now(),
                         "additionalinfo": f"beginning to process, state is {candidate.state}",
                     }
@@ -221,6 +221,12 @@ def count_running(connection: Connection, managementnodeid: int) -> int:
         .select_from(Claim)
         .where(Claim.managementnodeid == managementnodeid, Claim.phase == "running")
     )
+    return connection.scalar(query) or 0
+
+
+def count_of_request(connection: Connection, requestid: int) -> int:
+    """How many reservations of the request have a claim."""
+    query = sa.select(sa.func.count()).select_from(Claim).where(Claim.requestid == requestid)
     return connection.scalar(query) or 0
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from vcld.processes import ProcessId
+from vcld.schema.models import Reservation
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import after_utc_now
 
@@ -84,7 +85,7 @@ def register(connection: Connection, grip: Grip, process: ProcessId, *, exclusiv
 def take_computer(connection: Connection, grip: Grip) -> bool:
     """Take the computer for this worker alone; False when another worker has it."""
     try:
-        return _update(connection, grip, exclusive_computerid=grip.computerid)
+        return _update(connection, grip, exclusive_computerid=grip.computerid, reason=None)
     except IntegrityError:
         return False
 
@@ -95,7 +96,7 @@ def leave_computer(connection: Connection, grip: Grip) -> None:
 
 
 def is_held(connection: Connection, grip: Grip) -> bool:
-    """True while the claim is this worker's and nobody wants it back."""
+    """True while the claim is this worker's, and its reservation is there, on its computer."""
     return connection.scalar(_find_token(), grip.key) is not None
 
 
@@ -203,4 +204,7 @@ def _delete() -> sa.Delete:
 
 @functools.cache
 def _find_token() -> sa.Select[int]:
-    return sa.select(Claim.token).where(*HELD)
+    there = sa.exists().where(
+        Reservation.id == Claim.reservationid, Reservation.computerid == Claim.computerid
+    )
+    return sa.select(Claim.token).where(*HELD, there)

@@ -49,10 +49,9 @@ def add(
     """
     if not computerid:
         return True  # the log's foreign key has no place for a computer without a row
-    fallback = catalog.loadstate_ids.get("info")
     facts: dict[str, object] = {"reservationid": reservationid, "computerid": computerid}
     for number, (name, text) in enumerate(entries):
-        facts[f"loadstateid_{number}"] = catalog.loadstate_ids.get(name, fallback)
+        facts[f"loadstateid_{number}"] = catalog.loadstate_id(name)
         facts[f"text_{number}"] = text[:LONGEST_TEXT]
     if token is None:
         connection.execute(_insert(connection.dialect, len(entries), guarded=False), facts)

@@ -28,6 +28,8 @@ from vcld.store import blocks, nodes
 from vcld.store.catalog import Catalog
 from vcld.store.findings import Finding, Found, Look
 
+#: What a claim holds whose computer has no row.
+NO_COMPUTER = 0
 #: Below the number of running claims, in the one number that the query returns for both.
 FLAGS = 16
 
@@ -125,9 +127,12 @@ class Looker:
 
     def _claims(self) -> list[sa.Select[int, int, int]]:
         now, last = aliased(State), aliased(State)
-        untouched = sa.or_(
-            sa.and_(now.name == "pending", last.name == Claim.state),
-            sa.and_(now.name == Claim.state, last.name == Claim.laststate),
+        untouched = sa.and_(
+            sa.or_(
+                sa.and_(now.name == "pending", last.name == Claim.state),
+                sa.and_(now.name == Claim.state, last.name == Claim.laststate),
+            ),
+            Claim.computerid.in_((Reservation.computerid, NO_COMPUTER)),
         )
         acknowledged = sa.and_(
             Claim.wake_on == "acknowledge",

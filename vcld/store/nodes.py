@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -54,9 +53,7 @@ def get_node(connection: Connection, name: str) -> Node:
     """
     short = name.partition(".")[0]
     rows = connection.execute(
-        sa.select(ManagementNode, ManagementNode.keys.label("key_paths"), State.name.label("state"))
-        .join(State, State.id == ManagementNode.stateid)
-        .where(
+        _nodes().where(
             sa.or_(
                 ManagementNode.hostname == name,
                 ManagementNode.hostname == short,
@@ -73,6 +70,17 @@ def get_node(connection: Connection, name: str) -> Node:
         )
         raise NotFoundError(msg)
     return node_from_row(exact[0])
+
+
+def find_node(connection: Connection, managementnodeid: int) -> Node | None:
+    """The management node as its row is now; None when it is gone."""
+    row = connection.execute(_nodes().where(ManagementNode.id == managementnodeid)).one_or_none()
+    return None if row is None else node_from_row(row)
+
+
+def _nodes() -> sa.Select[*tuple[Any, ...]]:
+    keys, state = ManagementNode.keys.label("key_paths"), State.name.label("state")
+    return sa.select(ManagementNode, keys, state).join(State, State.id == ManagementNode.stateid)
 
 
 def is_named(hostname: str, name: str) -> bool:
@@ -286,9 +294,3 @@ def manageable(managementnodeid: int) -> sa.Select[int]:
     """Ids of the computers that the site's resource groups let the node manage."""
     mapped = mapping("managementnode", "computer")
     return sa.select(mapped.c.second).where(mapped.c.first == managementnodeid)
-
-
-def database_utc(connection: Connection) -> dt.datetime:
-    """Now by the database's clock, in UTC, naive."""
-    now = connection.scalar(sa.select(utc_now()))
-    return now if isinstance(now, dt.datetime) else dt.datetime.fromisoformat(str(now))

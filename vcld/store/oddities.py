@@ -1,12 +1,14 @@
-"""Rows that nothing will ever process, because a part of them is missing."""
+"""What is odd around the daemon: rows without their other half, and another time of day."""
 
 from __future__ import annotations
+
+import datetime as dt
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from vcld.schema.models import Request, Reservation
-from vcld.schema.sqltime import after_site_now
+from vcld.schema.sqltime import after_site_now, utc_now
 
 #: The web site may be in the middle of writing a request.
 SETTLED_SECONDS = 60
@@ -35,3 +37,9 @@ def find_half_requests(connection: Connection, managementnodeid: int) -> list[st
         *(f"reservation {id_} has no request" for id_ in connection.scalars(reservations)),
         *(f"request {id_} has no reservation" for id_ in connection.scalars(requests)),
     ]
+
+
+def database_utc(connection: Connection) -> dt.datetime:
+    """Now by the database's clock, in UTC, naive."""
+    now = connection.scalar(sa.select(utc_now()))
+    return now if isinstance(now, dt.datetime) else dt.datetime.fromisoformat(str(now))

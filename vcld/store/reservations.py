@@ -226,7 +226,7 @@ def load_connect_methods(
 def load_other_users(
     connection: Connection, reservation: snapshot.Reservation
 ) -> tuple[tuple[snapshot.User, bool], ...]:
-    """Users beside the owner that a server request's groups let in: (user, root access)."""
+    """Users beside the owner that a server request's groups let in: (user, administers it)."""
     server = reservation.request.server
     if server is None:
         return ()

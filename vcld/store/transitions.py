@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from vcld import schedule
 from vcld.errors import ReservationChangedError
-from vcld.schema.models import Log, Request, Reservation
+from vcld.schema.models import Log, Reservation
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import site_now
-from vcld.store import computers, grips, loadlog, notices, requests
+from vcld.store import computers, grips, loadlog, notices, pairs, requests
 from vcld.store.candidates import Candidate
 from vcld.store.catalog import Catalog
 from vcld.store.grips import OWNED, Grip
@@ -51,6 +51,9 @@ class Ending:
     effects: Sequence[Effect] = ()
     #: Of the whole request; load-log rows of all are cleaned by the parent.
     reservationids: Sequence[int] = ()
+    #: The ending counts only if the request has no other reservations than these, and if this
+    #: is its server request (0: none). The web site writes the rows one after another.
+    serverrequestid: int | None = None
     logid: int | None = None
 
 
@@ -70,7 +73,7 @@ def finish(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending)
         move = _remove_request if is_removed else _move_request
         if not move(connection, catalog, grip, ending):
             raise ReservationChangedError(
-                f"request {grip.requestid} is no longer pending/{grip.state}"
+                f"request {grip.requestid} is no longer pending/{grip.state} as it was read"
             )
     _set_computer(connection, catalog, grip, ending)
     if grip.is_parent:
@@ -86,6 +89,7 @@ def finish(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending)
 def rehearse(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
     """Run the statements of ``finish`` without their guards, for rows that do not exist."""
     _move_request(connection, catalog, grip, ending)
+    _move_request(connection, catalog, grip, replace(ending, serverrequestid=0))
     _remove_request(connection, catalog, grip, ending)
     _set_computer(connection, catalog, grip, ending)
     _close_log(connection, ending)
@@ -103,61 +107,20 @@ def _is_removed(grip: Grip, ending: Ending) -> bool:
 
 def _move_request(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> bool:
     assert ending.request_state is not None
-    target = {
-        "to_state": catalog.state_id(ending.request_state),
-        "to_laststate": catalog.state_id(ending.request_laststate or grip.state),
-    }
-    done = connection.execute(_move(), {**_expected(catalog, grip), **target})
-    return done.rowcount == 1
+    target = ending.request_state, ending.request_laststate or grip.state
+    known = None
+    if ending.serverrequestid is not None:
+        last = max(ending.reservationids, default=grip.reservationid)
+        known = last, ending.serverrequestid
+    return pairs.move(connection, catalog, grip, target, known)
 
 
 def _remove_request(connection: Connection, catalog: Catalog, grip: Grip, _: Ending) -> bool:
-    """Reservations and load log go with it by foreign key."""
-    if connection.execute(_remove(), _expected(catalog, grip)).rowcount != 1:
+    if not pairs.remove(connection, catalog, grip):
         return False
     if grip.state not in schedule.BACKGROUND_STATES:
         notices.forget(connection, [grip.requestid])
     return True
-
-
-def _expected(catalog: Catalog, grip: Grip) -> dict[str, object]:
-    """The pair that the claim has set; more when the web site may repeat what it asked for."""
-    pending, state = catalog.state_id("pending"), catalog.state_id(grip.state)
-    if grip.state == "deleted":
-        # The web site may mark a request deleted again while its deletion is under way, and
-        # then the last state is what it was before.
-        return {
-            "of_request": grip.requestid,
-            "of_states": [pending, state],
-            "of_laststates": list(catalog.state_ids.values()),
-        }
-    if not grip.is_pending:
-        # A cluster that did not begin everywhere is as the web site wrote it.
-        laststate = catalog.state_id(grip.laststate)
-        return {"of_request": grip.requestid, "of_states": [state], "of_laststates": [laststate]}
-    return {"of_request": grip.requestid, "of_states": [pending], "of_laststates": [state]}
-
-
-def _is_expected() -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        Request.id == sa.bindparam("of_request"),
-        Request.stateid.in_(sa.bindparam("of_states", expanding=True)),
-        Request.laststateid.in_(sa.bindparam("of_laststates", expanding=True)),
-    )
-
-
-@functools.cache
-def _move() -> sa.Update:
-    return (
-        sa.update(Request)
-        .where(*_is_expected())
-        .values(stateid=sa.bindparam("to_state"), laststateid=sa.bindparam("to_laststate"))
-    )
-
-
-@functools.cache
-def _remove() -> sa.Delete:
-    return sa.delete(Request).where(*_is_expected())
 
 
 def _set_computer(connection: Connection, catalog: Catalog, grip: Grip, ending: Ending) -> None:
@@ -243,13 +206,8 @@ def hand_back(
     if not held:
         return False
     if grip.is_parent and grip.is_pending:
-        _swap(
-            connection,
-            catalog,
-            grip.requestid,
-            ("pending", grip.state),
-            (grip.state, grip.laststate),
-        )
+        before = grip.state, grip.laststate
+        pairs.swap(connection, catalog, grip.requestid, ("pending", grip.state), before)
     if computer_state is not None:
         computers.set_state(connection, catalog, grip.computerid, computer_state)
     loadlog.delete(connection, catalog, (grip.reservationid,), ("begin",))
@@ -263,27 +221,10 @@ def hand_back(
 def set_pending(connection: Connection, catalog: Catalog, grip: Grip) -> bool:
     """For the parent of a split cluster: mark the request pending. False when it changed."""
     pair = grip.state, grip.laststate
-    return _swap(connection, catalog, grip.requestid, pair, ("pending", grip.state))
+    return pairs.swap(connection, catalog, grip.requestid, pair, ("pending", grip.state))
 
 
 def free_stray(connection: Connection, catalog: Catalog, stray: Candidate) -> bool:
     """Let a pending request that nobody owns be processed again. False when it changed."""
     state = stray.laststate
-    return _swap(connection, catalog, stray.requestid, ("pending", state), (state, state))
-
-
-def _swap(
-    connection: Connection,
-    catalog: Catalog,
-    requestid: int,
-    old: tuple[str, str],
-    new: tuple[str, str],
-) -> bool:
-    """Change a request's pair of states if it is still the old one."""
-    expected = {
-        "of_request": requestid,
-        "of_states": [catalog.state_id(old[0])],
-        "of_laststates": [catalog.state_id(old[1])],
-    }
-    target = {"to_state": catalog.state_id(new[0]), "to_laststate": catalog.state_id(new[1])}
-    return connection.execute(_move(), {**expected, **target}).rowcount == 1
+    return pairs.swap(connection, catalog, stray.requestid, ("pending", state), (state, state))

@@ -34,7 +34,7 @@ class BlockRunner:
     ) -> None:
         self.settings = settings
         self._database = database
-        self._node = node
+        self.node = node
         self._log = log
         self._running = False
         self._not_before = 0.0
@@ -58,13 +58,13 @@ class BlockRunner:
     def _work(self) -> int:
         cancellation = Cancellation()
         signals.signal(signals.SIGTERM, lambda *_: cancellation.stop("the daemon stops"))
-        due = self._database.run(lambda c: blocks.load_due(c, self._node.id))
+        due = self._database.run(lambda c: blocks.load_due(c, self.node.id))
         done = True
         for block in due:
             self._set_title(block)
             try:
                 done &= blockrequest.process(
-                    self.settings, self._database, self._node, block, cancellation, self._log
+                    self.settings, self._database, self.node, block, cancellation, self._log
                 )
             except WorkerStopped as stopped:
                 self._log.info("work on block allocations handed back", reason=stopped.reason)

@@ -47,7 +47,7 @@ class Custody:
         self.recorder: Recorder = OFF
         self.catalog: Catalog
         self._database = database
-        self._node = node
+        self.node = node
         self._daemon = daemon
         self._children = children
         self._problems = problems
@@ -126,7 +126,7 @@ class Custody:
                 self._deaths.append(Death(running.grip, manner))
 
     def _load_running(self) -> list[claims.RunningClaim]:
-        return self._database.run(lambda c: claims.load_running(c, self._node.id))
+        return self._database.run(lambda c: claims.load_running(c, self.node.id))
 
     def _watch_orphans(self, running_claims: int) -> None:
         """A claim's commit may have counted although the daemon never heard so."""
@@ -149,7 +149,7 @@ class Custody:
         if not old:
             return
         rows = self._database.run(
-            lambda c: candidates.load_candidates(c, self.catalog, self._node.id, old)
+            lambda c: candidates.load_candidates(c, self.catalog, self.node.id, old)
         )
         for row in rows:
             if row.is_parent and row.claim is None and row.state == "pending":
@@ -168,7 +168,7 @@ class Custody:
 
     def _is_worked_on(self, row: Candidate) -> bool:
         """True while a Perl daemon's worker is at it, here or on another node (§2.4)."""
-        here = Here(self._node.hostname, self.settings.processname)
+        here = Here(self.node.hostname, self.settings.processname)
         return self._database.run(
             lambda c: strangers.is_worked_on(c, row.requestid, row.reservationid, here)
         )

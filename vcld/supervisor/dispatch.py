@@ -41,7 +41,7 @@ class Dispatcher:
         #: Set before anything is claimed, and again when the site's names are read again.
         self.catalog: Catalog
         self._database = database
-        self._node = node
+        self.node = node
         self._daemon = daemon
         self.recorder: Recorder = OFF
         self._log = log
@@ -72,7 +72,7 @@ class Dispatcher:
                     settings=self.settings,
                     database=self._database,
                     catalog=self.catalog,
-                    node=self._node,
+                    node=self.node,
                     grip=grip,
                     preload_only=verdict.action is Action.PRELOAD,
                     recorder=self.recorder,
@@ -89,7 +89,7 @@ class Dispatcher:
         """The reservations to start now, in order of urgency; requests together."""
         rows = self._database.run(
             lambda connection: candidates.load_candidates(
-                connection, self.catalog, self._node.id, requestids
+                connection, self.catalog, self.node.id, requestids
             )
         )
         rank = {requestid: number for number, requestid in enumerate(requestids)}
@@ -137,7 +137,7 @@ class Dispatcher:
 
     def _claim_together(self, rows: Sequence[Candidate]) -> list[tuple[Candidate, Grip]]:
         def claim(connection: Connection) -> list[Grip]:
-            return claims.claim(connection, self.catalog, self._node.id, self._daemon, rows)
+            return claims.claim(connection, self.catalog, self.node.id, self._daemon, rows)
 
         return list(zip(rows, self._database.run(claim), strict=True))
 
@@ -184,7 +184,7 @@ class Dispatcher:
             return
         rows = self._database.run(
             lambda c: candidates.load_candidates(
-                c, self.catalog, self._node.id, [item.requestid for item in fresh]
+                c, self.catalog, self.node.id, [item.requestid for item in fresh]
             )
         )
         for row in rows:

@@ -18,6 +18,7 @@ from vcld.notify import READY, STOPPING, WATCHDOG
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.states.assignment import Assignment
+from vcld.store import nodes
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.findings import Finding, Found, Look, order
 from vcld.store.look import Looker
@@ -28,7 +29,7 @@ from vcld.supervisor.parts import Parts
 from vcld.supervisor.wakeup import Wakeup
 from vcld.supervisor.warming import warm
 
-#: Names and timings of the site are read again this often, when there is work.
+#: Names, timings and the node's row are read again this often, when there is work.
 CATALOG_SECONDS = 60.0
 #: Silent nodes whose work is not ours to take are looked at this often.
 TAKE_OVER_SECONDS = 5.0
@@ -132,8 +133,16 @@ class Supervisor:
         schema = self._settings.accounting_schema
         self._recorder = self._database.run(lambda c: find_recorder(c, schema, self._log))
         self._parts.use_recorder(self._recorder)
+        node = self._database.run(lambda c: nodes.find_node(c, self._node.id))
+        if node is not None:  # without a row, the next look ends the daemon
+            self._node = node
+            self._parts.use_node(node)
         self._use_catalog(self._database.run(load_catalog))
         self._catalog_at = clock.monotonic()
+
+    def _refresh_if_old(self) -> None:
+        if clock.monotonic() - self._catalog_at > CATALOG_SECONDS:
+            self._refresh_catalog()
 
     def _use_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -188,7 +197,9 @@ class Supervisor:
             lambda c: self._looker.look(c, limit=max(room, 0) + len(self._children) + 50)
         )
         if not look.is_ours:
-            raise FencedError(f"another daemon acts for {self._node.hostname} now")
+            raise FencedError(
+                f"another daemon acts for {self._node.hostname} now, or the node's row is gone"
+            )
         self._lease.interval_seconds = float(look.checkininterval_seconds or 12)
         found = order(look.found)
         self._tell_changed(found)
@@ -205,8 +216,7 @@ class Supervisor:
             self._dispatch(due, room)
 
     def _dispatch(self, due: list[Found], room: int) -> None:
-        if clock.monotonic() - self._catalog_at > CATALOG_SECONDS:
-            self._refresh_catalog()
+        self._refresh_if_old()
         for assignment in self._dispatcher.assignments(due, room, self._parts.beat):
             self._spawn(assignment)
 
@@ -243,6 +253,7 @@ class Supervisor:
         if look.messages_need_validating:
             self._database.run(lambda c: validate_messages(c, self._node.shortname))
         if look.blocks_due:
+            self._refresh_if_old()
             self._parts.blocks.start(self._parts.aside)
 
     def _reap(self) -> None:

@@ -72,6 +72,11 @@ class Parts:
         ):
             part.settings = settings
 
+    def use_node(self, node: ManagementNode) -> None:
+        """The management node's row was read again: its keys, its mail, its network."""
+        for part in (self.problems, self.custody, self.dispatcher, self.blocks):
+            part.node = node
+
     def use_recorder(self, recorder: Recorder) -> None:
         """Accounting was installed, or removed."""
         for part in (self.custody, self.dispatcher, self.keeper, self.mirror):
@@ -79,7 +84,8 @@ class Parts:
 
     def use_catalog(self, catalog: Catalog) -> None:
         """The site's names and timings were read again."""
-        self.custody.catalog = self.dispatcher.catalog = catalog
+        for part in (self.custody, self.dispatcher, self.oddities):
+            part.catalog = catalog
 
     def beat(self) -> None:
         """What is done now and then, in long turns too.

@@ -32,7 +32,7 @@ class Problems:
     def __init__(self, settings: Settings, database: Database, node: ManagementNode) -> None:
         self.settings = settings
         self._database = database
-        self._node = node
+        self.node = node
         self._untold: list[Problem] = []
 
     def note(self, grip: Grip, reason: str) -> None:
@@ -43,7 +43,7 @@ class Problems:
         """Start a child that tells what there is to tell."""
         problems = tuple(self._untold)
         self._untold.clear()
-        if problems and (self._node.sysadminEmailAddress or self._node.sharedMailBox):
+        if problems and (self.node.sysadminEmailAddress or self.node.sharedMailBox):
             aside.start(PURPOSE, lambda: self._mail_all(problems))
 
     def _mail_all(self, problems: Sequence[Problem]) -> int:
@@ -57,11 +57,11 @@ class Problems:
         try:
             reservation, history = self._database.run(
                 lambda c: (
-                    snapshots.load_reservation(c, grip, self._node, preload_only=False),
+                    snapshots.load_reservation(c, grip, self.node, preload_only=False),
                     [f"{row.name}: {row.text}" for row in loadlog.read(c, [grip.reservationid])],
                 )
             )
         except (ReservationChangedError, ReservationDataError):
-            notices.broken(self._node, grip.requestid, grip.state, problem.reason)
+            notices.broken(self.node, grip.requestid, grip.state, problem.reason)
         else:
             notices.problem(reservation, "worker", problem.reason, history)

@@ -45,6 +45,7 @@ def write(work: Work, result: Result) -> ExitCode:
         effects=(*outcome.effects, account),
         reservationids=[sibling.id for sibling in work.reservation.siblings],
         logid=work.reservation.request.logid,
+        serverrequestid=_server_of(work) if work.grip.state == "new" else None,
     )
     work.tell(outcome.entries)
     finish_once(work.database, work.catalog, work.grip, ending)
@@ -61,6 +62,12 @@ def write(work: Work, result: Result) -> ExitCode:
         return ExitCode.DONE
     _tell_administrators(work, step, outcome.reason, history)
     return ExitCode.FAILED
+
+
+def _server_of(work: Work) -> int:
+    """Of a request that may have been written in part only when it was claimed; 0: none."""
+    server = work.reservation.request.server
+    return 0 if server is None else server.id
 
 
 def _tell_people(work: Work, outcome: Outcome) -> None:
