@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -45,11 +46,8 @@ UNCONFIGURED = frozenset({"states", "demo"})
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Signs that the locale's character set lacks are spelled out.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
     _let_names_pass()
+    options = _parser().parse_args(arguments)
     try:
         command = _find(options.command)
         settings = None
@@ -85,7 +83,8 @@ def _let_names_pass() -> None:
     """Names in any script are no error: to programs as UTF-8, to a terminal as it can show them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            encoding = None if stream.isatty() else "utf-8"
+            is_chosen = stream.isatty() or "PYTHONIOENCODING" in os.environ
+            encoding = None if is_chosen else "utf-8"
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
