@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/vcld demo --dir demo
 
 test: $(STAMP) server lint types
-	$(BIN)/python -m pytest --numprocesses 4 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 bench: $(STAMP) server
 	$(BIN)/python -m bench

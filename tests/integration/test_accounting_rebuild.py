@@ -217,7 +217,7 @@ def test_requests_that_live_or_were_recorded_are_left_out(site: Site, accounts: 
     site.execute(f"UPDATE request SET logid = {logs[lives]} WHERE id = {request}")
     accounts.put_base()
     accounts.put(
-        5, state=7, etime=10, template=f"<TEMPLATE><LOG_ID>{logs[recorded]}</LOG_ID></TEMPLATE>"
+        9000, state=7, etime=10, template=f"<TEMPLATE><LOG_ID>{logs[recorded]}</LOG_ID></TEMPLATE>"
     )
 
     assert again(accounts).added == 0

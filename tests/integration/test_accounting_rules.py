@@ -115,7 +115,7 @@ def test_clock_that_is_set_back_leaves_the_times_in_order(
 
 @pytest.mark.timeout(900)
 @settings(
-    max_examples=120, deadline=None,
+    max_examples=60, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data())
