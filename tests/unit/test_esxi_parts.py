@@ -248,10 +248,11 @@ def test_guest_comes_from_the_image_or_else_from_its_os() -> None:
     assert spec.guest_id(centos, Hardware()) == "centos64Guest"
 
 
-def test_memory_is_a_multiple_of_four() -> None:
-    image = dataclasses.replace(make_reservation().image, minram_mib=1023)
+@pytest.mark.parametrize(("wanted", "given"), [(1023, 1020), (2, 4), (0, 512)])
+def test_memory_is_a_multiple_of_four(wanted: int, given: int) -> None:
+    image = dataclasses.replace(make_reservation().image, minram_mib=wanted)
 
-    assert spec.memory_mib(image) == 1020
+    assert spec.memory_mib(image) == given
 
 
 def test_folders_belong_to_the_computer_of_their_name_only() -> None:

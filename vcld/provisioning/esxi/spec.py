@@ -37,6 +37,8 @@ GUESTS = (
     ("debian", "debian8Guest", "debian8_64Guest"),
     ("fedora", "fedoraGuest", "fedora64Guest"),
 )
+#: Memory for an image whose ``minram`` is 0.
+UNSET_MIB = 512
 #: Desktop Windows uses two sockets at most.
 DESKTOP = ("windows7_", "windows8_", "windows9_", "windows7Guest", "windows8Guest", "windows9Guest")
 #: The oldest hardware with which a VM can run a hypervisor (specification §8.6).
@@ -74,8 +76,8 @@ def processors(image: Image, guest: str, cores: int) -> tuple[int, int]:
 
 
 def memory_mib(image: Image) -> int:
-    """Memory, a multiple of 4 as vSphere demands."""
-    return max(4, image.minram_mib // 4 * 4)
+    """Memory, a multiple of 4 as vSphere demands; an image that says nothing gets some."""
+    return max(4, (image.minram_mib or UNSET_MIB) // 4 * 4)
 
 
 def networks(reservation: Reservation, inventory: Inventory) -> list[tuple[Network, str | None]]:
