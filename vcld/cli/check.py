@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from vcld import clock, plugins, service
 from vcld.accounting.elsewhere import open_place
-from vcld.cli.output import duration, print_json, say
+from vcld.cli.output import duration, print_json, say, verdict
 from vcld.config import Settings
 from vcld.errors import ExitCode, NotFoundError, StoreError, VcldError
 from vcld.guest import GUESTS
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
             say(f"warning: {warning}")
         for problem in problems:
             say(f"{problem}")
-        sys.stdout.write(f"{len(problems)} problems\n" if problems else "all is well\n")
+        say(verdict(problems))
     return ExitCode.CONFIG if problems else ExitCode.DONE
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from vcld import service
-from vcld.cli.output import print_json, say
+from vcld.cli.output import print_json, say, verdict
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.schema import check, create, seed
@@ -35,7 +34,5 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     else:
         for problem in problems:
             say(f"{problem}")
-        sys.stdout.write(
-            f"{len(problems)} problems\n" if problems else "this is a VCL schema vcld can run on\n"
-        )
+        say(verdict(problems, "this is a VCL schema vcld can run on"))
     return ExitCode.CONFIG if problems else ExitCode.DONE

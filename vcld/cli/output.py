@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +18,12 @@ from vcld.logs import visible
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output, in ASCII where that takes no UTF-8."""
     sys.stdout.write(f"{to_json(value, indent=1)}\n")
+
+
+def verdict(problems: Sized, well: str = "all is well") -> str:
+    """The last line of a check."""
+    count = len(problems)
+    return f"{count} problem{'s' if count > 1 else ''}" if count else well
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -7,7 +7,7 @@ import argparse
 import structlog
 
 from vcld import service
-from vcld.cli.output import console, print_json, say, table
+from vcld.cli.output import console, print_json, say, table, verdict
 from vcld.config import Settings
 from vcld.errors import ExitCode
 from vcld.provisioning.xcat.check import check_node, rehearse, site_warnings
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
             say(f"warning: {warning}")
         for problem in problems:
             say(f"- {problem}")
-        say(f"{len(problems)} problems" if problems else "all is well")
+        say(verdict(problems))
     return ExitCode.FAILED if problems else ExitCode.DONE
 
 
