@@ -111,7 +111,7 @@ def check_kept(site: EsxiSite, daemon: Daemon, request: int, master: object) -> 
     own = site.vms / "vm1_2-v1" / "vm1_2-v1-flat.vmdk"
     disk = json.loads(own.read_text() or "{}") if own.exists() else {}
     assert disk.get("imagerevision_id") in {None, NEW_REVISION}
-    site.set_state(request, "image", "inuse")
+    site.set_state(request, "image", "maintenance")  # as ``vcld retry`` does
     eventually(lambda: site.pair(request) == "gone", daemon.describe)
     assert site.content(site.repository, CAPTURED)["imagerevision_id"] == NEW_REVISION
     # The dead worker's lease on the image ends after half a minute.

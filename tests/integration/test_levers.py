@@ -74,6 +74,23 @@ def test_capture_whose_worker_died_after_the_image_was_stored_is_only_recorded(
     assert len(captures) == 1
 
 
+def test_second_capture_of_a_name_is_no_attempt_at_the_first(site: Site, daemons: Daemons) -> None:
+    daemon = daemons.start()
+    request = inuse(site, daemon, 1)
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+    site.set_state(request, "checkpoint", "inuse")
+    eventually(lambda: daemon.events("work ended", state="checkpoint"), daemon.describe)
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+
+    site.set_state(request, "checkpoint", "inuse")
+
+    for _ in range(2):
+        eventually(lambda: site.pair(request) == "maintenance/checkpoint", daemon.describe)
+        assert "exists already" in daemon.events("work ended", state="checkpoint")[-1]["reason"]
+        daemon.command("retry", str(request))
+    eventually(lambda: len(daemon.events("work ended", state="checkpoint")) == 4, daemon.describe)
+
+
 @pytest.mark.parametrize("state", ["image", "checkpoint"])
 def test_cancel_refuses_to_lose_what_is_being_captured(
     site: Site, daemons: Daemons, state: str

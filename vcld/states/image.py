@@ -59,6 +59,7 @@ def _capture(work: Work) -> Outcome:
             reason=f"image {name} was captured; the user keeps the computer",
             request="reserved",
             computer="checkpoint",
+            effects=(partial(_end_capture, work),),
             afterwards=(tell,),
         )
     return Outcome(
@@ -66,15 +67,17 @@ def _capture(work: Work) -> Outcome:
         request="complete",
         computer="reload",
         ending="EOR",
-        effects=(partial(_insert_reload, work),),
+        effects=(partial(_end_capture, work), partial(_insert_reload, work)),
         afterwards=(tell,),
     )
 
 
 def _must_capture(work: Work, name: str) -> bool:
-    """False when an attempt at this request, whose worker died late, has stored the image.
+    """False when an attempt at this capture, whose worker died late, has stored the image.
 
-    Provisioners show an image only when it is complete, and nobody else makes this revision.
+    Provisioners show an image only when it is complete, and nobody else makes this revision. Only
+    a capture that an operator lets go on, out of maintenance, counts: who asks for one anew wants
+    what is on the disk now.
 
     Raises:
         FatalProvisioningError: somebody else's image has the name.
@@ -83,7 +86,8 @@ def _must_capture(work: Work, name: str) -> bool:
     if not work.provisioner.image_exists(name):
         work.run(notices.begin_capture, *ours)
         return True
-    if not work.run(notices.is_capture_begun, *ours):
+    goes_on = work.grip.laststate == "maintenance" and work.run(notices.is_capture_begun, *ours)
+    if not goes_on:
         raise FatalProvisioningError(f"image {name} exists already; nothing was captured")
     work.progress("info", f"{name} was captured before, only the rest is done")
     return False
@@ -123,6 +127,10 @@ def _hand_back(work: Work) -> None:
     address = work.guest.reserve(accounts.prepare_accounts(work)) or address
     load.keep_address(work, address)
     work.run(requests.set_checkuser, work.grip.requestid, check=False)
+
+
+def _end_capture(work: Work, connection: Connection, _catalog: Catalog) -> None:
+    notices.end_capture(connection, work.grip.requestid, work.reservation.imagerevision.id)
 
 
 def _insert_reload(work: Work, connection: Connection, catalog: Catalog) -> None:

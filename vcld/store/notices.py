@@ -34,6 +34,15 @@ def begin_capture(connection: Connection, requestid: int, revisionid: int) -> No
     is_first(connection, requestid, f"capture:{revisionid}")
 
 
+def end_capture(connection: Connection, requestid: int, revisionid: int) -> None:
+    """The image is recorded: another capture under its name is none of this one's attempts."""
+    connection.execute(
+        sa.delete(Notice).where(
+            Notice.requestid == requestid, Notice.name == f"capture:{revisionid}"
+        )
+    )
+
+
 def is_capture_begun(connection: Connection, requestid: int, revisionid: int) -> bool:
     """Whether an earlier attempt at the request began to make the image."""
     noted = sa.select(Notice.name).where(
