@@ -84,7 +84,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return answer
 	}
 	if rule != nil && rule.Action == "lost" {
-		forward()
+		f.serve(name, body, nil, forward)
 		cut(w)
 		return
 	}

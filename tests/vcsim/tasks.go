@@ -39,16 +39,13 @@ func (f *Front) serve(
 	this := types.ManagedObjectReference{Type: string(found[1]), Value: string(found[2])}
 	vm, _ := simulator.Map.Get(this).(*simulator.VirtualMachine)
 	if rule == nil {
-		if fault := f.before(name, vm, body); fault != nil {
+		answer, fault := f.do(name, vm, body, forward)
+		if fault != nil {
 			return f.answer(name, this, func(*simulator.Task, <-chan struct{}) (
 				types.AnyType, types.BaseMethodFault) {
 				return nil, fault
 			}, false)
 		}
-		kept := keepDisks(name, vm)
-		answer := forward()
-		kept.restore(vm)
-		f.after(name, vm, body, inner(answer))
 		return answer
 	}
 	return f.answer(name, this, func(task *simulator.Task, stop <-chan struct{}) (
@@ -108,16 +105,14 @@ func (f *Front) strange(
 			f.world.clear(copied)
 		}
 	}
-	if fault := f.before(name, vm, body); fault != nil {
+	answer, fault := f.do(name, vm, body, forward)
+	if fault != nil {
 		return nil, fault
 	}
-	kept := keepDisks(name, vm)
-	done := inner(forward())
-	kept.restore(vm)
-	f.after(name, vm, body, done)
 	if rule.Action == "late" {
 		return nil, newFault(rule.Fault)
 	}
+	done := inner(answer)
 	if done == nil {
 		return nil, new(types.SystemError)
 	}
@@ -125,6 +120,24 @@ func (f *Front) strange(
 		return nil, done.Info.Error.Fault.(types.BaseMethodFault)
 	}
 	return done.Info.Result, nil
+}
+
+// do lets the simulator do a call, with what a real host does besides.
+func (f *Front) do(
+	name string, vm *simulator.VirtualMachine, body []byte, forward forwarder,
+) (*httptest.ResponseRecorder, types.BaseMethodFault) {
+	if strings.HasPrefix(name, "Power") {
+		f.world.power.Lock()
+		defer f.world.power.Unlock()
+	}
+	if fault := f.before(name, vm, body); fault != nil {
+		return nil, fault
+	}
+	kept := keepDisks(name, vm)
+	answer := forward()
+	kept.restore(vm)
+	f.after(name, vm, body, inner(answer))
+	return answer, nil
 }
 
 // linger lets a task that has done its work take its time to say so.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 type World struct {
 	folder     string
 	datastores map[string]string
+	// A VM's power and its guest's change as one, or Watch turns off a VM that has just been
+	// started, because its guest still says what it said before.
+	power sync.Mutex
 }
 
 var parentLine = regexp.MustCompile(`(?m)^parentFileNameHint="(.*)"$`)
@@ -166,19 +170,26 @@ func (w *World) save(vm *simulator.VirtualMachine) {
 func (w *World) Watch() {
 	for range time.Tick(50 * time.Millisecond) {
 		for _, entity := range simulator.Map.All("VirtualMachine") {
-			vm, ok := entity.(*simulator.VirtualMachine)
-			if !ok || vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
-				continue
+			if vm, ok := entity.(*simulator.VirtualMachine); ok {
+				w.follow(vm)
 			}
-			facts := map[string]interface{}{}
-			data, err := os.ReadFile(w.document(vm))
-			if err != nil || json.Unmarshal(data, &facts) != nil || facts["power"] != "off" {
-				continue
-			}
-			w.save(vm)
-			setPower(vm, types.VirtualMachinePowerStatePoweredOff)
 		}
 	}
+}
+
+func (w *World) follow(vm *simulator.VirtualMachine) {
+	w.power.Lock()
+	defer w.power.Unlock()
+	if vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
+		return
+	}
+	facts := map[string]interface{}{}
+	data, err := os.ReadFile(w.document(vm))
+	if err != nil || json.Unmarshal(data, &facts) != nil || facts["power"] != "off" {
+		return
+	}
+	w.save(vm)
+	setPower(vm, types.VirtualMachinePowerStatePoweredOff)
 }
 
 func setPower(vm *simulator.VirtualMachine, state types.VirtualMachinePowerState) {
