@@ -163,7 +163,11 @@ func (f *Front) refreshSpace() {
 
 func (f *Front) serveFile(w http.ResponseWriter, r *http.Request) {
 	rule := f.strike(r.Method+" /folder", []byte(r.URL.String()))
-	if rule == nil || !f.refuse(w, rule) {
+	switch {
+	case rule != nil && rule.Action == "lost":
+		f.next.ServeHTTP(httptest.NewRecorder(), r)
+		cut(w)
+	case rule == nil || !f.refuse(w, rule):
 		f.next.ServeHTTP(w, r)
 	}
 }

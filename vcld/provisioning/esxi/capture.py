@@ -56,7 +56,17 @@ class Capture:
                 raise
         host.step("capture:stored")
         if not keep_running:
-            host.machines.remove(vm for vm in host.machines.own() if vm.ref == machine.ref)
+            self._remove(machine)
+
+    def _remove(self, machine: Machine) -> None:
+        """Remove the VM, whose disk is stored; the next load removes what is left of it."""
+        machines = self._host.machines
+        try:
+            machines.remove(vm for vm in machines.own() if vm.ref == machine.ref)
+        except ProvisioningError as err:
+            self._host.tools.log.warning(
+                "the captured VM is left to the next load", reason=str(err)
+            )
 
     def _refuse_taken(self) -> None:
         found = self._host.masters.find(self._image) or self._host.find_stored(self._image)
