@@ -133,6 +133,9 @@ class Vcsim:
         """List a disk as one file from now on, as real hosts do, not its descriptor and data."""
         self._control("/whole", True)
 
+    def set_licence(self, edition: str, name: str) -> None:
+        self._control("/licence", {"Edition": edition, "Name": name})
+
     def set_connection(self, vm: str, state: str) -> None:
         """Let VMs whose names begin so be ``invalid`` or ``inaccessible``."""
         self._control("/vm", {"Name": vm, "Connection": state})

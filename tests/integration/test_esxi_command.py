@@ -32,6 +32,8 @@ def test_check_tells_what_a_load_needs(site: EsxiSite, daemon: Daemon) -> None:
     assert all(one["ok"] for one in found.values())
     assert "VMware" in found["API"]["text"]
     assert found["certificate"]["text"] == "checked: pinned"
+    if site.mode == "esx":
+        assert found["licence"]["text"] == "Evaluation Mode"
     assert found["repository"]["text"].endswith("2 images")
     assert "GiB for new loads" in found["masters"]["text"]
     assert found["card 0"]["text"] == "network Private"
@@ -60,6 +62,21 @@ def test_check_names_a_path_that_leads_nowhere(site: EsxiSite, daemon: Daemon) -
 
     assert done.returncode == 10
     assert "the path '' names no datastore; write [datastore] folder" in done.stdout
+
+
+def test_free_licence_is_named_where_it_matters(site: EsxiSite, daemon: Daemon) -> None:
+    """A vCenter is never free; what its licences are called does not matter."""
+    site.vcsim.set_licence("esxBasic", "VMware vSphere 7 Hypervisor")
+
+    done = daemon.command("esxi", "check", "esx1")
+
+    if site.mode == "vc":
+        assert done.returncode == 0, done.stdout
+        assert "licence" not in done.stdout
+    else:
+        assert done.returncode == 10
+        assert done.stdout.count("PROBLEM") == 1
+        assert "VMware vSphere 7 Hypervisor: it lets programs only read" in done.stdout
 
 
 def test_host_in_maintenance_mode_is_named_and_gets_no_load(site: EsxiSite, daemon: Daemon) -> None:

@@ -428,7 +428,7 @@ def test_disk_of_the_node_s_repository_is_known_by_its_descriptor() -> None:
 def configured(version: str, *, nests: bool = True) -> Any:
     """The configuration of a VM whose image was captured with hardware of that version."""
     inventory = Inventory(
-        datacenter=None, datacenter_path="", folder=None, pool=None, host=None, cores=8,
+        datacenter=None, datacenter_path="", folder=None, pool=None, host=None, cores=8, browser=None,
         nests=nests, datastores={}, networks={}, machines=(),
     )  # fmt: skip
     master = StoredImage(
@@ -466,7 +466,7 @@ def test_rights_are_asked_for_where_the_server_wants_them() -> None:
     )  # fmt: skip
     inventory = Inventory(
         datacenter=None, datacenter_path="", folder=folder, pool=vim.ResourcePool("p-1"),
-        host=None, cores=8, datastores={"data": data}, networks={}, machines=(),
+        host=None, browser=None, cores=8, datastores={"data": data}, networks={}, machines=(),
     )  # fmt: skip
 
     text, ok = rights.check(client, inventory, make_vmhost(), clones=False)

@@ -227,7 +227,11 @@ func cut(w http.ResponseWriter) {
 	}
 }
 
+// newFault makes a fault by its name; InvalidArgument may name a property behind a colon.
 func newFault(name string) types.BaseMethodFault {
+	if property := strings.TrimPrefix(name, "InvalidArgument:"); property != name {
+		return &types.InvalidArgument{InvalidProperty: property}
+	}
 	kind, ok := types.TypeFunc()(name)
 	if !ok {
 		kind = reflect.TypeOf(types.SystemError{})
@@ -270,6 +274,18 @@ func (f *Front) Control() http.Handler {
 		f.mutex.Lock()
 		defer f.mutex.Unlock()
 		_ = json.NewDecoder(r.Body).Decode(&f.whole)
+	})
+	mux.HandleFunc("/licence", func(_ http.ResponseWriter, r *http.Request) {
+		var wanted struct{ Edition, Name string }
+		_ = json.NewDecoder(r.Body).Decode(&wanted)
+		for _, value := range []string{"ha-license-manager", "LicenseManager"} {
+			manager, ok := simulator.Map.Get(types.ManagedObjectReference{
+				Type: "LicenseManager", Value: value}).(*simulator.LicenseManager)
+			if ok {
+				manager.Licenses = []types.LicenseManagerLicenseInfo{
+					{EditionKey: wanted.Edition, Name: wanted.Name}}
+			}
+		}
 	})
 	mux.HandleFunc("/vm", func(_ http.ResponseWriter, r *http.Request) {
 		var wanted struct{ Name, Connection string }

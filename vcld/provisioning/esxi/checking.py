@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vcld.errors import VcldError
 from vcld.guest.interface import Tools
-from vcld.provisioning.esxi import disks, naming, rights
+from vcld.provisioning.esxi import disks, licence, naming, rights
 from vcld.provisioning.esxi.client import Client
 from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.endpoint import make_endpoint
@@ -53,6 +53,9 @@ def check_host(vmhost: VMHost, tools: Tools) -> list[Finding]:
     except VcldError as err:
         return [Finding(what="API", ok=False, text=str(err))]
     try:
+        if not session.is_vcenter:
+            text, ok = licence.check(client)
+            found.append(Finding(what="licence", ok=ok, text=text))
         inventory = read_inventory(client, vmhost)
         if inventory.in_maintenance:
             text = "in maintenance mode: nothing can be started"

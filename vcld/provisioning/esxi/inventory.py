@@ -79,6 +79,8 @@ class Inventory:
     #: The host that a VM must be placed on; None where a cluster decides.
     host: Any
     cores: int
+    #: Tells what VMs can be created here.
+    browser: Any
     #: True when every host is: nothing can be started, but all else can be done.
     in_maintenance: bool = False
     #: True when every host can run hypervisors in VMs.
@@ -152,8 +154,15 @@ HOPS = (
 PATHS: dict[type, Sequence[str]] = {
     vim.Folder: ("name", "parent"),
     vim.Datacenter: ("name", "parent", "vmFolder"),
-    vim.ComputeResource: ("name", "parent", "resourcePool", "host"),
-    vim.ClusterComputeResource: ("name", "parent", "resourcePool", "host", "configurationEx"),
+    vim.ComputeResource: ("name", "parent", "resourcePool", "host", "environmentBrowser"),
+    vim.ClusterComputeResource: (
+        "name",
+        "parent",
+        "resourcePool",
+        "host",
+        "environmentBrowser",
+        "configurationEx",
+    ),
     vim.ResourcePool: ("name", "parent"),
     vim.HostSystem: (
         "name",

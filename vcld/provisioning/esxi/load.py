@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
-
-from pyVmomi import vmodl
 
 from vcld.errors import (
     BackendUnavailableError,
@@ -20,8 +19,8 @@ from vcld.errors import (
     ProvisioningError,
 )
 from vcld.provisioning.esxi import (
+    creating,
     disks,
-    faults,
     masters,
     naming,
     placing,
@@ -102,6 +101,7 @@ class Loader:
 
     def _make(self, master: StoredImage, nets: Networks) -> Machine:
         host, setting_up = self._host, f"configuring the virtual machine {self._name}"
+        master = replace(master, hardware=creating.fit(host, master.hardware))
         if self.mode is DiskMode.CLONE:
             host.tools.progress("vmsetupconfig", setting_up)
             cards = self._cards(master, nets)
@@ -248,21 +248,7 @@ class Loader:
             disk = spec.own_disk(folder, capacity)
         cards = self._cards(master, nets)
         config = spec.make_config(self._reservation, host.inventory, folder, master, disk, cards)
-        place = host.inventory
-        what = f"the virtual machine {self._name} cannot be made"
-        try:
-            ref = host.client.run_task(
-                lambda: place.folder.CreateVM_Task(config, place.pool, place.host),
-                what,
-                limit_seconds=host.tools.settings.vsphere_task_timeout_seconds,
-            )
-        except faults.GONE as fault:
-            # The master was removed between look and link: look again.
-            raise BackendUnavailableError(
-                f"{what}: {faults.describe(fault)}", blame=Blame.NOBODY
-            ) from fault
-        except vmodl.MethodFault as fault:
-            raise faults.translate(fault, what) from fault
+        ref = creating.create(host, config, f"the virtual machine {self._name} cannot be made")
         return Machine(
             ref=ref,
             name=config.name,

@@ -80,6 +80,7 @@ def read_inventory(client: Client, vmhost: VMHost) -> Inventory:
         datacenter_path="/".join(_names(found, center)),
         folder=folder,
         pool=place.pool,
+        browser=found[place.compute].get("environmentBrowser"),
         host=choose_host(found, place, vmhost.profile),
         in_maintenance=not _open(found, place),
         nests=all(found[host].get("capability.nestedHVSupported") for host in alive),

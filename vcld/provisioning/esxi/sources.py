@@ -14,7 +14,7 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from vcld.errors import BackendUnavailableError, Blame, ProvisioningError
-from vcld.provisioning.esxi import faults, naming, spec, usage
+from vcld.provisioning.esxi import creating, faults, naming, spec, usage
 from vcld.provisioning.esxi.host import Host, lease_name
 from vcld.provisioning.esxi.images import StoredImage
 from vcld.provisioning.esxi.inventory import Machine
@@ -102,15 +102,11 @@ def _make(host: Host, master: StoredImage) -> tuple[Any, Any]:
     capacity = spec.check_disk(master, host.reservation.image)
     disk = spec.linked_disk(folder, master, capacity)
     config = spec.source_config(host.reservation, host.inventory, folder, master, disk)
-    place, what = host.inventory, f"the source of clones of {master.name} cannot be made"
+    what = f"the source of clones of {master.name} cannot be made"
+    ref = creating.create(host, config, what)
+    host.step("load:source-snapshot")
     limit = host.tools.settings.vsphere_task_timeout_seconds
     try:
-        ref = host.client.run_task(
-            lambda: place.folder.CreateVM_Task(config, place.pool, place.host),
-            what,
-            limit_seconds=limit,
-        )
-        host.step("load:source-snapshot")
         snapshot = host.client.run_task(
             lambda: ref.CreateSnapshot_Task(SNAPSHOT, "parent of clones", False, False),
             what,

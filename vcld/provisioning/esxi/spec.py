@@ -67,6 +67,14 @@ def guest_id(image: Image, hardware: Hardware) -> str:
     return "otherLinux64Guest" if is_64 else "otherLinuxGuest"
 
 
+def generic_guest(image: Image, guest: str) -> str:
+    """A guest id for a guest that the host is too old to know; every version of ESXi knows it."""
+    is_64 = "64" in guest or "64" in image.architecture
+    if image.os_type == "windows":
+        return "windows7_64Guest" if is_64 else "windows7Guest"
+    return "otherLinux64Guest" if is_64 else "otherLinuxGuest"
+
+
 def processors(image: Image, guest: str, cores: int) -> tuple[int, int]:
     """Processors, and cores per socket: as few as the guest's limit of sockets allows."""
     count = max(1, min(image.minprocnumber, cores or image.minprocnumber))
@@ -143,7 +151,7 @@ def clone_config(
     config = _config(reservation, inventory, master, {**_ownership(reservation), SOURCE_KEY: ""})
     config.name = naming.vm_name(reservation)
     # These are set once, when a VM is created: they come from the source.
-    config.version = config.firmware = None
+    config.version = config.firmware = config.guestId = None
     config.deviceChange = cards
     return config
 
