@@ -21,9 +21,9 @@ from tests.site import Site
 from tests.ssh_hosts import Host, Network, wait_for_port
 from tests.xcat_blades import Blades, blades_for
 from vcld.errors import AuthenticationError, Blame, ConfigError, WorkerStopped
+from vcld.programs import CommandStuckError, Output
 from vcld.provisioning.xcat.dhcplog import open_log
 from vcld.provisioning.xcat.failures import XcatMissingError
-from vcld.provisioning.xcat.runner import CommandStuckError, Output
 from vcld.provisioning.xcat.servicenode import SshRunner, parse_servers
 from vcld.waiting import Cancellation
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.fake_xcat.commands import UNDISPATCHED
+from vcld.programs import Output
 from vcld.provisioning.interface import PowerState
 from vcld.provisioning.xcat import parsing
 from vcld.provisioning.xcat.parsing import Answers
-from vcld.provisioning.xcat.runner import Output
 
 
 def printed(out: str = "", err: str = "", code: int = 0) -> Output:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
+import json
 import shlex
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,8 @@ import pytest
 from tests.fake_xcat import FakeXcat
 from tests.xcat_alone import IMAGE, Bench
 from vcld.errors import FatalProvisioningError, ImageNotFoundError, WorkerStopped
+from vcld.provisioning import partner as partner_module
 from vcld.provisioning.xcat.retrieval import Retrieval
-from vcld.provisioning.xcat.runner import Output
 from vcld.store.partners import Partner
 from vcld.waiting import Cancellation
 
@@ -28,49 +30,87 @@ def partner(number: int) -> Partner:
     )  # fmt: skip
 
 
+#: Stands for ssh: what a partner is asked is done here, below a folder for its address.
+FAKE_SSH = r"""
+import json, os, subprocess, sys, time
+here = os.path.dirname(os.path.abspath(__file__))
+words = sys.argv[1:]
+with open(here + "/commands", "a") as log:
+    log.write(json.dumps(words) + "\n")
+address, text = words[words.index("--") + 1:]
+while len(open(here + "/commands").readlines()) < int(open(here + "/wait").read()):
+    time.sleep(0.02)
+root = here + "/" + address
+if not os.path.isdir(root):
+    sys.exit(print("ssh: connect to host: Connection refused", file=sys.stderr) or 255)
+done = subprocess.run(["sh", "-c", text.replace("/install/", root + "/install/")],
+                      stdout=subprocess.PIPE)
+out = done.stdout.replace(root.encode(), b"")
+if text.startswith("cat"):
+    if os.path.exists(here + "/stop"):
+        sys.stdout.buffer.write(out[:3])
+        sys.stdout.flush()
+        open(here + "/begun", "w").close()
+        time.sleep(60)
+    with open(here + "/spoil", "r+") as spoil:
+        left = int(spoil.read())
+        spoil.seek(0)
+        spoil.write(str(max(0, left - 1)))
+    out = b"X" + out[1:] if left else out
+sys.stdout.buffer.write(out)
+sys.exit(done.returncode)
+"""
+
+
 class FakePartners:
-    """Stands for ssh and scp: files by address, copies that may be spoiled."""
+    """Partners' files by address, behind a fake ssh; copies may be spoiled."""
 
-    def __init__(self, files: dict[str, dict[str, bytes]]) -> None:
-        self.files = files
-        self.spoil = 0
-        self.copied: list[str] = []
-        self.commands: list[list[str]] = []
-        self.stop_at_copy = False
+    def __init__(self, folder: Path, files: dict[str, dict[str, bytes]]) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "commands").touch()
+        self.spoil(0)
+        self.wait_for(0)
+        for address, have in files.items():
+            place = folder / address / "install/image/x86_64"
+            place.mkdir(parents=True)
+            for name, data in have.items():
+                (place / name).write_bytes(data)
+        self.ssh = folder / "ssh"
+        self.ssh.write_text(f"#!{sys.executable} -IS\n{FAKE_SSH}")
+        self.ssh.chmod(0o755)
 
-    def run(
-        self, command: Sequence[str], *, limit_seconds: float, cancellation: Cancellation
-    ) -> Output:
-        self.commands.append(list(command))
-        if command[0].endswith("scp"):
-            return self._copy(*command[-2:])
-        address = command[-2]
-        have = self.files.get(address)
-        if have is None:
-            return self._output("", "ssh: connect to host: Connection refused", 255)
-        folder = "/install/image/x86_64"
-        if command[-1].startswith("find"):
-            return self._output("".join(f"{len(b)} {folder}/{n}\n" for n, b in have.items()))
-        return self._output(
-            "".join(f"{hashlib.sha256(b).hexdigest()}  {folder}/{n}\n" for n, b in have.items())
-        )
+    def spoil(self, times: int) -> None:
+        """Let the first copies have another byte in them."""
+        (self.folder / "spoil").write_text(str(times))
 
-    def _copy(self, source: str, target: str) -> Output:
-        if self.stop_at_copy:
-            Path(target).write_bytes(b"half")
-            raise WorkerStopped("the request was deleted")
-        address = source.partition(":")[0]
-        self.copied.append(address)
-        content = self.files[address][Path(source).name]
-        if self.spoil:
-            self.spoil -= 1
-            content = content[:-1]
-        Path(target).write_bytes(content)
-        return self._output()
+    def wait_for(self, commands: int) -> None:
+        """Let nobody answer before so many commands have been given."""
+        (self.folder / "wait").write_text(str(commands))
 
-    @staticmethod
-    def _output(out: str = "", err: str = "", code: int = 0) -> Output:
-        return Output(command="ssh", code=code, out=out, err=err)
+    @property
+    def commands(self) -> list[list[str]]:
+        return [json.loads(line) for line in (self.folder / "commands").read_text().splitlines()]
+
+    @property
+    def copied(self) -> set[str]:
+        """Addresses that files came from."""
+        return {words[-2] for words in self.commands if words[-1].startswith("cat ")}
+
+
+MakePartners = Callable[[dict[str, dict[str, bytes]]], FakePartners]
+
+
+@pytest.fixture
+def make_partners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePartners:
+    made = itertools.count()
+
+    def make(files: dict[str, dict[str, bytes]]) -> FakePartners:
+        partners = FakePartners(tmp_path / f"partners{next(made)}", files)
+        monkeypatch.setattr(partner_module, "SSH", str(partners.ssh))
+        return partners
+
+    return make
 
 
 @pytest.fixture
@@ -80,97 +120,129 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(xcat, tmp_path, partners=[partner(1), partner(2), partner(3)])
 
 
-def retrieve(bench: Bench, partners: FakePartners) -> None:
-    retrieval = Retrieval(bench.provisioner().site, IMAGE)
-    retrieval._runner = partners  # type: ignore[assignment]
-    retrieval.run()
+def retrieve(bench: Bench) -> None:
+    Retrieval(bench.provisioner().site, IMAGE).run()
 
 
 def left(bench: Bench) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in bench.xcat.images.iterdir()}
 
 
-def test_the_partner_with_the_complete_image_is_chosen(bench: Bench) -> None:
+def test_the_partner_with_the_complete_image_is_chosen(
+    bench: Bench, make_partners: MakePartners
+) -> None:
     half = {name: data[: len(data) // 2] for name, data in CONTENT.items()}
-    partners = FakePartners({"192.0.2.1": half, "192.0.2.3": CONTENT})
-    retrieve(bench, partners)
+    partners = make_partners({"192.0.2.1": half, "192.0.2.3": CONTENT})
+    retrieve(bench)
     assert left(bench) == CONTENT
-    assert set(partners.copied) == {"192.0.2.3"}
+    assert partners.copied == {"192.0.2.3"}
     assert bench.provisioner().image_exists()
 
 
-def test_what_a_partner_is_still_writing_is_not_taken_for_the_image(bench: Bench) -> None:
+def test_what_a_partner_is_still_writing_is_not_taken_for_the_image(
+    bench: Bench, make_partners: MakePartners
+) -> None:
     """Fault 54: it may be capturing the image, or fetching it itself."""
     growing = {f"{IMAGE}.img": b"disk" * 100000, f".{IMAGE}.vcld-partial": b""}
-    partners = FakePartners({"192.0.2.1": growing, "192.0.2.3": CONTENT})
-    retrieve(bench, partners)
+    make_partners({"192.0.2.1": growing, "192.0.2.3": CONTENT})
+    retrieve(bench)
     assert left(bench) == CONTENT
     for path in bench.xcat.images.iterdir():
         path.unlink()
+    make_partners({"192.0.2.1": growing})
     with pytest.raises(ImageNotFoundError, match="mn1 does not have it"):
-        retrieve(bench, FakePartners({"192.0.2.1": growing}))
+        retrieve(bench)
 
 
-def test_a_spoiled_copy_is_made_anew(bench: Bench) -> None:
-    partners = FakePartners({"192.0.2.1": CONTENT})
-    partners.spoil = 1
-    retrieve(bench, partners)
+def test_a_spoiled_copy_is_made_anew(bench: Bench, make_partners: MakePartners) -> None:
+    partners = make_partners({"192.0.2.1": CONTENT})
+    partners.spoil(1)
+    retrieve(bench)
     assert left(bench) == CONTENT
 
 
-def test_a_copy_that_is_spoiled_again_leaves_nothing_that_counts(bench: Bench) -> None:
-    partners = FakePartners({"192.0.2.1": CONTENT})
-    partners.spoil = 2
+def test_a_copy_that_is_spoiled_again_leaves_nothing_that_counts(
+    bench: Bench, make_partners: MakePartners
+) -> None:
+    partners = make_partners({"192.0.2.1": CONTENT})
+    partners.spoil(2)
     with pytest.raises(FatalProvisioningError, match="did not arrive as it was sent"):
-        retrieve(bench, partners)
+        retrieve(bench)
     assert not bench.provisioner().image_exists()
     assert not [name for name in left(bench) if not name.endswith("vcld-partial")]
 
 
 def test_a_copy_that_is_stopped_leaves_nothing_that_counts_and_is_made_later(
-    bench: Bench,
+    bench: Bench, make_partners: MakePartners
 ) -> None:
-    partners = FakePartners({"192.0.2.1": CONTENT})
-    partners.stop_at_copy = True
+    partners = make_partners({"192.0.2.1": CONTENT})
+    (partners.folder / "stop").touch()
+    bench.cancellation = Cancellation(
+        lambda: "deleted" if (partners.folder / "begun").exists() else None,
+        ask_interval_seconds=0.05,
+    )
     with pytest.raises(WorkerStopped):
-        retrieve(bench, partners)
+        retrieve(bench)
+    bench.cancellation = Cancellation()
     assert not bench.provisioner().image_exists()
-    partners.stop_at_copy = False
-    retrieve(bench, partners)
+    (partners.folder / "stop").unlink()
+    retrieve(bench)
     assert left(bench) == CONTENT
 
 
-def test_an_image_that_is_here_already_is_left_alone(bench: Bench) -> None:
+def test_an_image_that_is_here_already_is_left_alone(
+    bench: Bench, make_partners: MakePartners
+) -> None:
     (bench.xcat.images / f"{IMAGE}.img").write_bytes(b"mine")
-    retrieve(bench, FakePartners({"192.0.2.1": CONTENT}))
+    make_partners({"192.0.2.1": CONTENT})
+    retrieve(bench)
     assert left(bench) == {f"{IMAGE}.img": b"mine"}
 
 
-def test_when_nobody_has_it_each_partners_reason_is_told(bench: Bench) -> None:
+def test_when_nobody_has_it_each_partners_reason_is_told(
+    bench: Bench, make_partners: MakePartners
+) -> None:
+    make_partners({"192.0.2.1": {}})
     with pytest.raises(ImageNotFoundError, match=r"mn1 does not have it; mn2: .*refused"):
-        retrieve(bench, FakePartners({"192.0.2.1": {}}))
+        retrieve(bench)
 
 
-def test_without_a_library_it_is_said(bench: Bench) -> None:
+def test_without_a_library_it_is_said(bench: Bench, make_partners: MakePartners) -> None:
     bench.partners = []
+    make_partners({})
     with pytest.raises(ImageNotFoundError, match="no management node shares"):
-        retrieve(bench, FakePartners({}))
+        retrieve(bench)
 
 
-def test_what_a_partners_row_says_is_never_an_option_of_a_program(bench: Bench) -> None:
+def test_what_a_partners_row_says_is_never_an_option_of_a_program(
+    bench: Bench, make_partners: MakePartners
+) -> None:
     bench.partners = [
         replace(partner(1), user="-oProxyCommand=reboot", installpath="-delete"),
         replace(partner(2), installpath="../../etc"),
     ]
-    partners = FakePartners({"192.0.2.1": CONTENT, "192.0.2.2": CONTENT})
+    partners = make_partners({"192.0.2.1": CONTENT, "192.0.2.2": CONTENT})
 
-    retrieve(bench, partners)
+    retrieve(bench)
 
-    assert {command[0] for command in partners.commands} == {"/usr/bin/ssh", "/usr/bin/scp"}
-    for command in partners.commands:
-        given = command[: command.index("--")]
+    assert {shlex.split(words[-1])[0] for words in partners.commands} == {
+        "find",
+        "sha256sum",
+        "cat",
+    }
+    for words in partners.commands:
+        given = words[: words.index("--")]
         assert "reboot" not in " ".join(w for w in given if not w.startswith("User="))
-        assert command[command.index("--") + 1].startswith("192.0.2.")
-        if command[0] == "/usr/bin/ssh":
-            paths = [word for word in shlex.split(command[-1]) if "/" in word]
-            assert all(path.startswith("/install/") for path in paths)
+        assert words[-2].startswith("192.0.2.")
+        paths = [word for word in shlex.split(words[-1]) if "/" in word]
+        assert all(path.startswith("/install/") for path in paths)
+
+
+def test_partners_are_asked_at_the_same_time(bench: Bench, make_partners: MakePartners) -> None:
+    """Each ssh waits until all three have been started."""
+    partners = make_partners({f"192.0.2.{number}": CONTENT for number in (1, 2, 3)})
+    partners.wait_for(3)
+
+    retrieve(bench)
+
+    assert left(bench) == CONTENT

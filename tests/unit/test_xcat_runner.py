@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from vcld.errors import WorkerStopped
+from vcld.programs import CommandStuckError, Output
 from vcld.provisioning.xcat.failures import XcatMissingError
-from vcld.provisioning.xcat.runner import CommandStuckError, LocalRunner, Output
+from vcld.provisioning.xcat.runner import LocalRunner
 from vcld.waiting import Cancellation
 
 Run = Callable[..., Output]

@@ -1,7 +1,7 @@
 """Reading properties and waiting for tasks: the two things that everything else is made of.
 
 Waits use the PropertyCollector's updates: the server answers when something has changed, or
-after some seconds with nothing, which is when ``on_tick`` is called.
+after some seconds with nothing.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ Properties = Mapping[str, Any]
 class Client:
     """The API of one endpoint."""
 
-    def __init__(self, session: Session, on_tick: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.on_tick = on_tick
 
     @property
     def content(self) -> Any:
@@ -105,7 +104,6 @@ class Client:
                         return
                     made = None
                     continue
-                self.on_tick()
                 if updates is not None:
                     token = updates.version
                     known.update(_changes(updates, ref))
@@ -157,7 +155,6 @@ class Client:
             except vmodl.MethodFault as fault:
                 raise faults.translate(fault, what, blame) from fault
             self.session.cancellation.wait(pause)
-            self.on_tick()
         raise AssertionError  # pauses never end
 
     def _await(

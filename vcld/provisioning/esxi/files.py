@@ -48,15 +48,14 @@ class Reader(Readable, Protocol):
 
 
 class _Watched:
-    """A file that is read for an upload: between two parts the work may be told to stop."""
+    """A file that is read for an upload; between two parts the work may be told to stop."""
 
     def __init__(self, reader: Readable, client: Client) -> None:
         self._reader = reader
         self._client = client
 
     def read(self, _size: int = -1) -> bytes:
-        self._client.session.waits.cancellation.check()
-        self._client.on_tick()
+        self._client.session.waits.cancellation.wait(0.0)
         return self._reader.read(CHUNK_BYTES)
 
 
@@ -238,7 +237,7 @@ class Files:
                 while part := answer.read(CHUNK_BYTES):
                     into.write(part)
                     done += len(part)
-                    self._client.on_tick()
+                    session.waits.cancellation.wait(0.0)
                 if str(done) != answer.headers.get("Content-Length", str(done)):
                     raise http.client.IncompleteRead(b"")
                 return answer.status, b""

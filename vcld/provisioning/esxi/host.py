@@ -22,7 +22,7 @@ from vcld.provisioning.esxi.paths import DatastorePath, parse
 from vcld.provisioning.esxi.placing import read_inventory
 from vcld.provisioning.esxi.session import Session
 from vcld.provisioning.esxi.space import Space
-from vcld.provisioning.leasing import Leases
+from vcld.provisioning.leasing import Leases, Renewing
 from vcld.snapshot import Reservation, VMHost
 from vcld.store import secrets
 
@@ -40,9 +40,11 @@ class Host:
         on_step: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.reservation = reservation
-        self.tools = tools
         self._on_step = on_step
-        self.leases = Leases(reservation, tools)
+        self.leases = leases = Leases(reservation, tools)
+        # Whatever waits for the host, or for a partner, renews the leases held meanwhile.
+        waits = Renewing(tools.cancellation, leases.tick)
+        self.tools = dataclasses.replace(tools, cancellation=waits)
 
     def step(self, name: str) -> None:
         """Enter a named step: a point at which a worker may stop, or die, and be done over.
@@ -81,7 +83,7 @@ class Host:
 
     @cached_property
     def client(self) -> Client:
-        return Client(self.session, self.leases.tick)
+        return Client(self.session)
 
     @cached_property
     def inventory(self) -> Inventory:

@@ -10,21 +10,22 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from vcld.errors import Blame, FatalProvisioningError, ImageNotFoundError, ProvisioningError
+from vcld.provisioning import library
 from vcld.provisioning.esxi import descriptor, marker, masters, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.host import Host, lease_name
 from vcld.provisioning.esxi.images import Draft, ImageFolder
-from vcld.provisioning.esxi.library import Library, Offer, Stream, write
 from vcld.provisioning.esxi.local import LocalFolder
 from vcld.provisioning.esxi.marker import MARKER
 from vcld.provisioning.esxi.paths import DatastorePath
+from vcld.provisioning.library import Offer, Search, Stream
 from vcld.store import vmhosts
-from vcld.store.partners import Partner, find_partners
+from vcld.store.partners import Partner
 
-MIB = 1 << 20
 Deliver = Callable[[str, Stream], None]
 
 
@@ -35,7 +36,6 @@ class Retrieval:
         naming.check_image(image)
         self._host = host
         self._image = image
-        self._node = host.reservation.managementnode
 
     def run(self) -> None:
         """Fetch it from the partner that has most of it, unless somebody does that already.
@@ -56,73 +56,61 @@ class Retrieval:
 
         name = lease_name("retrieve", image)
         with host.leases.hold(name, f"the fetching of {image}", unless=is_here) as ours:
-            if not ours or is_here():
-                return
-            offer = self._best()
-            library = Library(host.tools, self._node, offer.partner)
-            try:
-                self._receive(offer, library)
-            finally:
-                library.close()
+            if ours and not is_here():
+                self._receive(self._best())
 
     def _best(self) -> Offer:
-        """The largest is the one that is not just being received itself."""
-        partners: list[Partner] = self._host.tools.run(find_partners, self._node.id)
-        if not partners:
-            raise ImageNotFoundError(f"no management node shares {self._image} with this one")
-        offers: list[Offer] = []
+        """The first whole one."""
+        host, image = self._host, self._image
+        offers = library.find_offers(
+            host.tools,
+            host.reservation.managementnode,
+            image,
+            self._search,
+            lambda offer: f"{image}.vmdk" in offer.sizes,
+        )
         problems = []
-        for partner in partners:
-            library = Library(self._host.tools, self._node, partner)
+        for offer in offers:
             try:
-                offer = library.find(self._image, self._roots(partner))
-                if offer is None:
-                    problems.append(f"{partner.hostname} does not have it")
-                    continue
-                check_whole(self._image, offer, library)
-                offers.append(offer)
+                check_whole(image, offer)
             except ProvisioningError as err:
-                problems.append(f"{partner.hostname}: {err}")
-            finally:
-                library.close()
-        if not offers:
-            raise ImageNotFoundError(f"image {self._image}: {'; '.join(problems)}")
-        if problems:
-            self._host.tools.log.info("not every partner has the image", reason="; ".join(problems))
-        return max(offers, key=lambda offer: (offer.size_bytes, len(offer.sizes)))
+                problems.append(f"{offer.partner}: {err}")
+                continue
+            if problems:
+                host.tools.log.info("a partner's image is not whole", reason="; ".join(problems))
+            return offer
+        raise ImageNotFoundError(f"image {image}: {'; '.join(problems)}")
 
-    def _roots(self, partner: Partner) -> list[str]:
-        """Folders of a partner that images may be in: those that profiles name, and VCL's own."""
+    def _search(self, partner: Partner) -> Search:
+        """Folders that images may be in: those that profiles name, and VCL's own."""
         host = self._host
         profiles = [host.vmhost.profile]
         profiles += [one.profile for one in host.tools.run(vmhosts.load_others, host.vmhost.id)]
-        named = [profile.repositorypath or "" for profile in profiles]
-        own = [f"{partner.installpath}/vmware_images", partner.installpath]
-        return [root for root in [*named, *own] if root.startswith("/")]
+        roots = [profile.repositorypath or "" for profile in profiles]
+        roots += [f"{partner.installpath}/vmware_images", partner.installpath]
+        return Search(
+            folders=[f"{root.rstrip('/')}/{self._image}" for root in roots if root],
+            patterns=(f"{self._image}*", "vcld-*"),
+        )
 
-    def _receive(self, offer: Offer, library: Library) -> None:
+    def _receive(self, offer: Offer) -> None:
         host = self._host
         local = host.local_repository
         host.step("retrieve:copy")
         if local is not None:
-            self._to_this_machine(local, offer, library)
+            self._to_this_machine(local, offer)
         elif host.repository is not None:
             store = host.datastore_of(host.repository.base)
             with host.space.promise({store.url: (store, offer.size_bytes)}):
-                self._to_datastore(host.repository, offer, library)
+                self._to_datastore(host.repository, offer)
         host.tools.log.info(
-            "image fetched", image=self._image, partner=offer.partner.hostname,
-            bytes=offer.size_bytes,
-        )  # fmt: skip
+            "image fetched", image=self._image, partner=offer.partner, bytes=offer.size_bytes
+        )
 
-    def _to_this_machine(self, local: LocalFolder, offer: Offer, library: Library) -> None:
+    def _to_this_machine(self, local: LocalFolder, offer: Offer) -> None:
         folder = local.make_draft(self._image, offer.size_bytes)
         try:
-            self._copy(
-                offer,
-                library,
-                lambda name, stream: write(stream, folder / name, self._host.leases.tick),
-            )
+            self._copy(offer, lambda name, stream: library.write(folder / name, stream))
             self._host.step("retrieve:publish")
             self._host.leases.confirm()
         except OSError as err:
@@ -136,14 +124,14 @@ class Retrieval:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _to_datastore(self, place: ImageFolder, offer: Offer, library: Library) -> None:
+    def _to_datastore(self, place: ImageFolder, offer: Offer) -> None:
         files = self._host.files
         place.remove_drafts(self._image)
         folder = place.base / f"{self._image}{naming.PARTIAL}{secrets.token_hex(4)}"
         draft = Draft(files, folder, naming.master_folder(place.base, self._image))
         files.make_folder(folder)
         try:
-            self._copy(offer, library, lambda name, stream: files.receive(stream, folder / name))
+            self._copy(offer, lambda name, stream: files.receive(stream, folder / name))
             _mark_anew(files, folder)
             self._host.step("retrieve:publish")
             self._host.leases.confirm()
@@ -152,36 +140,30 @@ class Retrieval:
             raise
         draft.publish()
 
-    def _copy(self, offer: Offer, library: Library, deliver: Deliver) -> None:
-        sums = library.sums(offer)
-        text = f"copying {self._image} from {offer.partner.hostname}"
-        tell = masters.copy_teller(self._host, text, "copyfrompartnerMN")
+    def _copy(self, offer: Offer, deliver: Deliver) -> None:
+        sums = offer.sums()
+        tell = masters.copy_teller(
+            self._host, f"copying {self._image} from {offer.partner}", "copyfrompartnerMN"
+        )
         done = 0
         # The marker last: it says that the others are there.
         for name in sorted(offer.sizes, key=lambda one: (one == MARKER, one)):
             tell(done * 100 // max(1, offer.size_bytes))
-            stream = library.open(f"{offer.folder}/{name}")
-            deliver(name, stream)
-            if stream.sha256 != sums[name]:
-                raise ProvisioningError(
-                    f"{name} of {offer.partner.hostname} did not arrive as it was sent",
-                    blame=Blame.MANAGEMENT_NODE,
-                )
-            done += stream.done_bytes
+            offer.fetch(name, sums[name], partial(deliver, name))
+            done += offer.sizes[name]
 
 
-def check_whole(image: str, offer: Offer, library: Library) -> None:
+def check_whole(image: str, offer: Offer) -> None:
     """Make sure that a partner has all that the image's marker and its disk's descriptor name.
 
     Raises:
         FatalProvisioningError: something is missing, or has another size.
     """
-    where = f"{offer.partner.hostname}:{offer.folder}"
+    where = f"{offer.partner}:{offer.folder}"
     if MARKER in offer.sizes:
-        found = marker.from_text(library.read_text(f"{offer.folder}/{MARKER}"), where)
+        found = marker.from_text(offer.read_text(MARKER), where)
         found.check(where, {n: FileFacts(size_bytes=size) for n, size in offer.sizes.items()})
-    text = library.read_text(f"{offer.folder}/{image}.vmdk")
-    for extent in descriptor.extents_of(text):
+    for extent in descriptor.extents_of(offer.read_text(f"{image}.vmdk")):
         size = offer.sizes.get(extent.name)
         if size is None or size < (extent.file_bytes or 0):
             state = "missing" if size is None else f"only {size} bytes long"

@@ -8,6 +8,7 @@ from typing import Any
 
 from vcld import clock
 from vcld.errors import Blame, ProvisioningError
+from vcld.programs import CommandStuckError, Output
 from vcld.provisioning.interface import PowerState
 from vcld.provisioning.xcat import parsing
 from vcld.provisioning.xcat.failures import (
@@ -16,7 +17,7 @@ from vcld.provisioning.xcat.failures import (
 )
 from vcld.provisioning.xcat.options import Options
 from vcld.provisioning.xcat.parsing import Answers
-from vcld.provisioning.xcat.runner import CommandStuckError, Output, Runner
+from vcld.provisioning.xcat.runner import Runner
 from vcld.waiting import Cancellation, pauses
 
 #: Pauses while xCAT's daemon is away.

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from vcld.programs import Output
 from vcld.provisioning.interface import PowerState
-from vcld.provisioning.xcat.runner import Output
 
 _NODE = r"(?P<node>[A-Za-z0-9][\w.-]*)"
 _NODE_ERROR = re.compile(

@@ -24,8 +24,8 @@ from vcld.errors import (
     ProvisioningError,
     RemoteError,
 )
+from vcld.programs import CommandStuckError, Output
 from vcld.provisioning.xcat.failures import XcatMissingError
-from vcld.provisioning.xcat.runner import CommandStuckError, Output
 from vcld.remote.endpoint import SSH_PORT, Endpoint
 from vcld.remote.remote import Remote
 from vcld.waiting import Cancellation
