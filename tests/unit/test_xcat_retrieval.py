@@ -9,14 +9,24 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.fake_xcat import FakeXcat
 from tests.xcat_alone import IMAGE, Bench
-from vcld.errors import FatalProvisioningError, ImageNotFoundError, WorkerStopped
+from vcld.errors import (
+    BackendUnavailableError,
+    FatalProvisioningError,
+    ImageNotFoundError,
+    WorkerStopped,
+)
+from vcld.provisioning import leasing
 from vcld.provisioning import partner as partner_module
 from vcld.provisioning.xcat.retrieval import Retrieval
+from vcld.states import load
+from vcld.store import leases
 from vcld.store.partners import Partner
 from vcld.waiting import Cancellation
 
@@ -246,3 +256,18 @@ def test_partners_are_asked_at_the_same_time(bench: Bench, make_partners: MakePa
     retrieve(bench)
 
     assert left(bench) == CONTENT
+
+
+def test_a_lease_that_is_lost_while_partners_are_asked_says_nothing_of_the_image(
+    bench: Bench, make_partners: MakePartners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt at the request fetches it; a missing image would fail the request."""
+    make_partners({"192.0.2.1": CONTENT}).wait_for(99)
+    monkeypatch.setattr(leasing, "RENEW_SECONDS", 0.01)
+    run = bench._run
+    monkeypatch.setattr(
+        bench, "_run", lambda work, *a, **k: work is not leases.renew and run(work, *a, **k)
+    )
+    work = SimpleNamespace(provisioner=bench.provisioner(), progress=lambda *_: None)
+    with pytest.raises(BackendUnavailableError, match="a lease was lost"):
+        load._get_image(cast(Any, work), IMAGE)

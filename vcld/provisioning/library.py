@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from vcld.errors import (
+    BackendUnavailableError,
     Blame,
     FatalProvisioningError,
     ImageNotFoundError,
@@ -174,6 +175,7 @@ def find_offers(
 
     Raises:
         ImageNotFoundError: no partner has it; what each said is in the message.
+        BackendUnavailableError: a lease was lost meanwhile.
     """
     partners: list[Partner] = tools.run(find_partners, node.id)
     if not partners:
@@ -191,6 +193,8 @@ def find_offers(
                 output = program.finish(ASK_SECONDS, tools.cancellation)
                 # A folder that is not there is no error: the exit code says only that.
                 asked_node.check(output, good=(0, 1))
+            except BackendUnavailableError:
+                raise  # not the partner's: a lease was lost
             except ProvisioningError as err:
                 problems.append(f"{name}: {err}")
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from vcld.errors import Blame, ImageNotFoundError, ProvisioningError
+from vcld.errors import BackendUnavailableError, Blame, ImageNotFoundError, ProvisioningError
 from vcld.provisioning.interface import LoadStatus
 from vcld.schema.engine import Connection
 from vcld.states.work import Work
@@ -129,6 +129,8 @@ def _note_placement(work: Work) -> None:
 def _get_image(work: Work, image: str) -> None:
     try:
         work.provisioner.retrieve_image()
+    except BackendUnavailableError:
+        raise  # the next attempt may have it
     except ProvisioningError as err:
         raise ImageNotFoundError(f"image {image} could not be had: {err}") from err
     work.progress("copyfrompartnerMN", f"{image} was copied from a partner")

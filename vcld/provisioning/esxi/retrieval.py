@@ -13,7 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from vcld.errors import Blame, FatalProvisioningError, ImageNotFoundError, ProvisioningError
+from vcld.errors import (
+    BackendUnavailableError,
+    Blame,
+    FatalProvisioningError,
+    ImageNotFoundError,
+    ProvisioningError,
+)
 from vcld.provisioning import library
 from vcld.provisioning.esxi import descriptor, marker, masters, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
@@ -73,6 +79,8 @@ class Retrieval:
         for offer in offers:
             try:
                 check_whole(image, offer)
+            except BackendUnavailableError:
+                raise  # not the partner's: a lease was lost
             except ProvisioningError as err:
                 problems.append(f"{offer.partner}: {err}")
                 continue
