@@ -29,8 +29,12 @@ LINGER_SECONDS = 0.5
 CHUNK_BYTES = 1 << 16
 #: The part of a stream that is asked for at once; as large as a pipe may be for anybody.
 PART_BYTES = 1 << 20
+#: Of the errors that come beside a stream, the last are kept.
+KEPT_BYTES = 1 << 16
 #: Between the signals that ask a program to end and that end it.
 ASKED_SECONDS = 1.0
+#: One that even then does not end waits for a disk; it ends when that answers.
+KILLED_SECONDS = 5.0
 
 
 class CommandStuckError(ProvisioningError):
@@ -62,13 +66,22 @@ class Program:
     Args:
         command: path and arguments, never text for a shell.
         environ: its environment; that of this process by default.
+        name: what messages call it; by default the command as a shell would read it.
 
     Raises:
         OSError: it cannot be run.
     """
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
-        self._text = shlex.join(command)
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        self._text = name or shlex.join(command)
+        self._errors = bytearray()
+        self._output: Output | None = None
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -103,23 +116,38 @@ class Program:
             CommandStuckError: it did not end within the limit, or printed too much.
             WorkerStopped: the worker was told to stop.
         """
-        out, err = _read(self._process, self._text, limit_seconds, cancellation)
-        self._end()
-        return Output(command=self._text, code=self._process.returncode, out=out, err=err)
+        if self._output is None:
+            out, err = _read(self._process, self._text, limit_seconds, cancellation)
+            self._end()
+            err = self._errors.decode(errors="replace") + err
+            code = self._process.returncode
+            self._output = Output(command=self._text, code=code, out=out, err=err)
+        return self._output
 
     def read(self, limit_seconds: float, cancellation: Cancellation) -> bytes:
         """The next part of its standard output; empty at the end.
+
+        What comes on the other stream is taken meanwhile, so that it never stops the program.
 
         Raises:
             CommandStuckError: nothing came within the limit.
             WorkerStopped: the worker was told to stop.
         """
-        stream = self._process.stdout
-        assert stream is not None
-        fd = stream.fileno()
-        if not cancellation.wait(limit_seconds, fd):
-            raise CommandStuckError(f"{self._text} gave nothing within {limit_seconds:g} s")
-        return os.read(fd, PART_BYTES)
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        out, err = self._process.stdout.fileno(), self._process.stderr.fileno()
+        deadline = clock.monotonic() + limit_seconds
+        watched = [out, err]
+        while True:
+            ready = cancellation.wait(max(0.0, deadline - clock.monotonic()), *watched)
+            if out in ready:
+                return os.read(out, PART_BYTES)
+            chunk = os.read(err, CHUNK_BYTES) if ready else b""
+            self._errors = (self._errors + chunk)[-KEPT_BYTES:]
+            if ready and not chunk:
+                watched.remove(err)
+            if deadline <= clock.monotonic():
+                raise CommandStuckError(f"{self._text} gave nothing within {limit_seconds:g} s")
 
     def _end(self) -> None:
         # Once it has been waited for, its number may be somebody else's.
@@ -186,7 +214,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signals.SIGTERM)
             _await_end(process.pid, ASKED_SECONDS)
         os.killpg(process.pid, signals.SIGKILL)
-    process.wait()
+    _await_end(process.pid, KILLED_SECONDS)
+    process.poll()
 
 
 def _await_end(pid: int, limit_seconds: float) -> None:
