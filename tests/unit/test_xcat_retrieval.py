@@ -6,6 +6,7 @@ import itertools
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from vcld.errors import (
     ImageNotFoundError,
     WorkerStopped,
 )
-from vcld.provisioning import leasing
+from vcld.provisioning import leasing, library
 from vcld.provisioning import partner as partner_module
 from vcld.provisioning.xcat.retrieval import Retrieval
 from vcld.states import load
@@ -53,10 +54,16 @@ while len(open(here + "/commands").readlines()) < int(open(here + "/wait").read(
 root = here + "/" + address
 if not os.path.isdir(root):
     sys.exit(print("ssh: connect to host: Connection refused", file=sys.stderr) or 255)
+if os.path.exists(here + "/greeting"):
+    print(open(here + "/greeting").read())
+    sys.stdout.flush()
 done = subprocess.run(["sh", "-c", text.replace("/install/", root + "/install/")],
                       stdout=subprocess.PIPE)
 out = done.stdout.replace(root.encode(), b"")
-if text.startswith("cat"):
+if " find " in text and os.path.exists(here + "/complaint"):
+    print(open(here + "/complaint").read().strip(), file=sys.stderr)
+    done.returncode = 1
+if " cat " in text:
     if os.path.exists(here + "/stop"):
         sys.stdout.buffer.write(out[:3])
         sys.stdout.flush()
@@ -98,6 +105,10 @@ class FakePartners:
         """Let nobody answer before so many commands have been given."""
         (self.folder / "wait").write_text(str(commands))
 
+    def say(self, what: str, text: str) -> None:
+        """Let each print a ``greeting`` before its answer, or ``find`` a ``complaint``."""
+        (self.folder / what).write_text(text)
+
     @property
     def commands(self) -> list[list[str]]:
         return [json.loads(line) for line in (self.folder / "commands").read_text().splitlines()]
@@ -105,7 +116,7 @@ class FakePartners:
     @property
     def copied(self) -> set[str]:
         """Addresses that files came from."""
-        return {words[-2] for words in self.commands if words[-1].startswith("cat ")}
+        return {words[-2] for words in self.commands if " cat " in words[-1]}
 
 
 MakePartners = Callable[[dict[str, dict[str, bytes]]], FakePartners]
@@ -209,6 +220,69 @@ def test_an_image_that_is_here_already_is_left_alone(
     assert left(bench) == {f"{IMAGE}.img": b"mine"}
 
 
+def test_a_shell_that_prints_at_its_start_is_told_and_no_file_is_lost_by_it(
+    bench: Bench, make_partners: MakePartners
+) -> None:
+    """The first file of the list was dropped with it, and the image would have lacked it."""
+    make_partners({"192.0.2.1": CONTENT}).say("greeting", "Welcome to mn1")
+    with pytest.raises(
+        ImageNotFoundError,
+        match=r"vclstaff@192\.0\.2\.1 prints 'Welcome to mn1.*must print nothing",
+    ):
+        retrieve(bench)
+    assert left(bench) == {}
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "find: '/install/image/x86_64': Input/output error",
+        f"find: '/install/image/x86_64/{IMAGE}.img': Permission denied",
+    ],
+)
+def test_a_folder_that_could_not_be_read_to_its_end_holds_no_whole_image(
+    bench: Bench, make_partners: MakePartners, complaint: str
+) -> None:
+    make_partners({"192.0.2.1": CONTENT}).say("complaint", complaint)
+    with pytest.raises(ImageNotFoundError, match=f"mn1: {complaint}"):
+        retrieve(bench)
+
+
+def test_why_a_partner_finds_nothing_is_told(bench: Bench, make_partners: MakePartners) -> None:
+    make_partners({"192.0.2.1": {}}).say("complaint", "find: unrecognized: -printf")
+    with pytest.raises(ImageNotFoundError, match="mn1: find: unrecognized: -printf"):
+        retrieve(bench)
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "find: '/install/images/x86_64': No such file or directory",
+        "find: '/install/image/x86': Permission denied",
+        "find: '/install/image/x86_64/other-v1.img': Too many levels of symbolic links",
+    ],
+)
+def test_trouble_with_what_is_not_the_images_does_not_matter(
+    bench: Bench, make_partners: MakePartners, complaint: str
+) -> None:
+    make_partners({"192.0.2.1": CONTENT}).say("complaint", complaint)
+    retrieve(bench)
+    assert left(bench) == CONTENT
+
+
+def test_partners_that_hang_are_waited_for_together(
+    bench: Bench, make_partners: MakePartners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.partners = [partner(number) for number in range(1, 9)]
+    make_partners({}).wait_for(99)
+    monkeypatch.setattr(library, "ASK_SECONDS", 3.0)
+    monkeypatch.setattr(library, "LEAST_SECONDS", 0.1)
+    began = time.monotonic()
+    with pytest.raises(ImageNotFoundError, match=r"mn8: find on vclstaff@192\.0\.2\.8 did not end"):
+        retrieve(bench)
+    assert time.monotonic() - began < 18
+
+
 def test_when_nobody_has_it_each_partners_reason_is_told(
     bench: Bench, make_partners: MakePartners
 ) -> None:
@@ -235,10 +309,9 @@ def test_what_a_partners_row_says_is_never_an_option_of_a_program(
 
     retrieve(bench)
 
-    assert {shlex.split(words[-1])[0] for words in partners.commands} == {
-        "find",
-        "sha256sum",
-        "cat",
+    given = [shlex.split(words[-1]) for words in partners.commands]
+    assert {tuple(words[:3]) for words in given} == {
+        ("env", "LC_ALL=C", command) for command in ("find", "sha256sum", "cat")
     }
     for words in partners.commands:
         given = words[: words.index("--")]

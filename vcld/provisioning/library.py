@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Self
 
+from vcld import clock
 from vcld.errors import (
     BackendUnavailableError,
     Blame,
@@ -19,7 +22,7 @@ from vcld.errors import (
     RemoteError,
 )
 from vcld.guest.interface import Tools
-from vcld.programs import CommandStuckError, Program
+from vcld.programs import CommandStuckError, Output, Program
 from vcld.provisioning.partner import PartnerNode
 from vcld.snapshot import ManagementNode
 from vcld.store.partners import Partner, find_partners
@@ -28,8 +31,16 @@ ASK_SECONDS, SUM_SECONDS = 60.0, 3600.0
 #: A part of a file that does not come within this time does not come at all.
 PART_SECONDS = 60.0
 COPY_ATTEMPTS = 2
+#: For what has come already, when others have used up the time.
+LEAST_SECONDS = 1.0
 #: Whatever is larger is a disk, not the description of one.
 LONGEST_TEXT_BYTES = 1 << 20
+_ENTRY = re.compile(r"(?P<size>\d+) (?P<folder>/.*)/(?P<name>[^/]+)", re.ASCII | re.DOTALL)
+#: What find(1) complains of, apart from folders that a partner need not have.
+_TROUBLE = re.compile(
+    r"find: [`'\"]?(?P<path>/.*?)[`'\"]?: (?!No such file or directory$)[^:]*$"
+    r"|find: (?!.*: No such).*"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,20 +198,23 @@ def find_offers(
             asked_node = PartnerNode(tools, node, partner)
             program = stack.enter_context(asked_node.begin(_listing(search(partner))))
             asked.append((asked_node, program))
+        deadline = clock.monotonic() + ASK_SECONDS
         for asked_node, program in asked:
-            name = asked_node.partner.hostname
+            # They have been at it all together, and so they are waited for.
+            left = max(LEAST_SECONDS, deadline - clock.monotonic())
             try:
-                output = program.finish(ASK_SECONDS, tools.cancellation)
                 # A folder that is not there is no error: the exit code says only that.
-                asked_node.check(output, good=(0, 1))
+                output = asked_node.finish(program, left, good=(0, 1))
+                found, problem = _sort(asked_node, search(asked_node.partner), output)
             except BackendUnavailableError:
                 raise  # not the partner's: a lease was lost
             except ProvisioningError as err:
-                problems.append(f"{name}: {err}")
-                continue
-            found = [one for one in _folders(asked_node, output.out) if accept(one)]
-            offers += found
-            problems += [] if found else [f"{name} does not have it"]
+                found, problem = [], str(err)
+            whole = [one for one in found if accept(one)]
+            offers += whole
+            if not whole:
+                name = asked_node.partner.hostname
+                problems.append(f"{name}: {problem}" if problem else f"{name} does not have it")
     if not offers:
         raise ImageNotFoundError(f"image {image}: {'; '.join(problems)}")
     return sorted(offers, key=lambda one: one.rank, reverse=True)
@@ -210,18 +224,43 @@ def _listing(search: Search) -> list[str]:
     """A command that prints sizes and paths; links count as what they lead to."""
     folders = [folder for folder in dict.fromkeys(search.folders) if folder.startswith("/")]
     names = [word for each in search.patterns for word in ("-o", "-name", each)][1:]
-    tests = ["-maxdepth", "1", "-type", "f", "(", *names, ")", "-printf", r"%s %p\0"]
+    tests = ["-maxdepth", "1", "(", *names, ")", "-type", "f", "-printf", r"%s %p\0"]
     return ["find", "-L", *(folders or ["/nonexistent"]), *tests]
 
 
-def _folders(node: PartnerNode, listing: str) -> list[Offer]:
+def _sort(node: PartnerNode, search: Search, output: Output) -> tuple[list[Offer], str | None]:
+    """What a listing holds by folders, and what the partner could not look into.
+
+    Raises:
+        RemoteError: it is none, or not all of one: then nobody can say what it lacks.
+    """
     by_folder: dict[str, dict[str, int]] = {}
-    for entry in listing.split("\0"):
-        size, _, path = entry.partition(" ")
+    *entries, rest = output.out.split("\0")
+    for entry in entries:
+        found = _ENTRY.fullmatch(entry)
+        name = found["name"] if found else ""
+        if found is None or not any(fnmatchcase(name, one) for one in search.patterns):
+            rest = entry
+            break
+        by_folder.setdefault(found["folder"], {})[name] = int(found["size"])
+    if rest:
+        raise RemoteError(
+            f"{node.where} prints {rest[:60]!r} where names of files should be: what its shell runs"
+            " at the start must print nothing",
+            blame=Blame.MANAGEMENT_NODE,
+        )
+    troubles = [found for line in output.err.splitlines() if (found := _TROUBLE.match(line))]
+    doubtful = set()
+    for path in (found["path"] for found in troubles if found["path"]):
         folder, _, name = path.rpartition("/")
-        if size.isdecimal() and name:
-            by_folder.setdefault(folder, {})[name] = int(size)
-    return [Offer(node=node, folder=folder, sizes=sizes) for folder, sizes in by_folder.items()]
+        is_a_part = any(fnmatchcase(name, one) for one in search.patterns)
+        doubtful.add(folder if is_a_part else path)
+    offers = [
+        Offer(node=node, folder=folder, sizes=sizes)
+        for folder, sizes in by_folder.items()
+        if folder not in doubtful
+    ]
+    return offers, troubles[0][0] if troubles else None
 
 
 def write(target: Path, stream: Stream) -> None:

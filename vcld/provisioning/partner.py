@@ -9,6 +9,7 @@ kept beside the key; one that changes is refused.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -23,6 +24,10 @@ SSH = "/usr/bin/ssh"
 CONNECT_SECONDS = 15
 #: OpenSSH's exit code for its own failures.
 SSH_FAILED = 255
+#: Why OpenSSH's client does not use a key; it goes on without it.
+_UNUSABLE_KEY = re.compile(r"^(?:Load key|no such identity:) (?P<text>.*\S)", re.M)
+#: It goes on all the same, and would take any key the next time.
+_NOT_LEARNT = "Failed to add the host to the list of known hosts"
 
 
 class PartnerNode:
@@ -49,14 +54,19 @@ class PartnerNode:
             "IdentitiesOnly": "yes",
             "StrictHostKeyChecking": "accept-new",
             "HashKnownHosts": "no",
-            "UserKnownHostsFile": self._known,
+            "UserKnownHostsFile": _quoted(self._known),
+            "IdentityFile": _quoted(self._key),
+            # What an administrator has set for other uses must not outlive the command.
+            "ControlPath": "none",
         }
         options = [word for item in settings.items() for word in ("-o", "=".join(item))]
-        options += ["-i", self._key, "-p", str(partner.port)]
-        # The other side's shell reads the command as text.
-        full = [SSH, *options, "--", partner.address, shlex.join(command)]
+        options += ["-p", str(partner.port)]
+        # The other side's shell reads the command as text; we read its messages.
+        text = shlex.join(["env", "LC_ALL=C", *command])
+        full = [SSH, *options, "--", partner.address, text]
         try:
-            return Program(full, {**os.environ, "LC_ALL": "C"})
+            name = f"{command[0]} on {self.where}"
+            return Program(full, {**os.environ, "LC_ALL": "C"}, name=name)
         except OSError as err:
             raise FatalProvisioningError(
                 f"{SSH} cannot be run: {err.strerror}; install openssh-client",
@@ -70,33 +80,70 @@ class PartnerNode:
             ProvisioningError: it failed, or took too long.
         """
         with self.begin(command) as program:
-            output = program.finish(limit_seconds, self.tools.cancellation)
-        self.check(output)
+            return self.finish(program, limit_seconds)
+
+    def finish(self, program: Program, limit_seconds: float, good: Sequence[int] = (0,)) -> Output:
+        """Wait for the end of a command that was begun.
+
+        Raises:
+            ProvisioningError: it failed, or took too long.
+        """
+        output = program.finish(limit_seconds, self.tools.cancellation)
+        self.check(output, good)
         return output
 
     def check(self, output: Output, good: Sequence[int] = (0,)) -> None:
         """Make sure that a command did what it should.
 
         Raises:
-            AuthenticationError: the partner does not take the key.
+            AuthenticationError: the partner does not take the key, or it is none.
+            FatalProvisioningError: the partner's host key cannot be kept.
             RemoteError: it did not, and why.
         """
+        blame = Blame.MANAGEMENT_NODE
+        if _NOT_LEARNT in output.err:
+            raise FatalProvisioningError(
+                f"the host key of {self.partner.hostname} cannot be kept in {self._known}: let the"
+                " daemon write there, or put the key into it",
+                blame=blame,
+            )
         if output.code in good:
             return
-        where = f"{self.partner.user}@{self.partner.address}"
         if output.code == SSH_FAILED and "Permission denied" in output.err:
-            raise AuthenticationError(
-                f"{where} refuses the key {self._key}", blame=Blame.MANAGEMENT_NODE
-            )
+            raise AuthenticationError(self._refusal(output.err), blame=blame)
         if output.code == SSH_FAILED and "Host key verification failed" in output.err:
             raise RemoteError(
                 f"{self.partner.hostname} shows another host key than before: if that is right,"
                 f" remove its line from {self._known}",
-                blame=Blame.MANAGEMENT_NODE,
+                blame=blame,
             )
         reason = (output.err.strip().splitlines() or ["no reason given"])[-1]
-        raise RemoteError(f"{where}: {reason}", blame=Blame.MANAGEMENT_NODE)
+        raise RemoteError(f"{self.where}: {reason}", blame=blame)
+
+    def _refusal(self, said: str) -> str:
+        """Why the partner does not let us in, as far as this side can tell."""
+        unusable = _UNUSABLE_KEY.search(said)
+        if unusable is not None:
+            return (
+                f"{self._key} cannot be used as a key ({unusable['text']}): it must be a private"
+                " key of mode 0600 without a passphrase"
+            )
+        return (
+            f"{self.where} refuses the key {self._key}: its public half must be in authorized_keys"
+            " there, and it must have no passphrase"
+        )
+
+    @property
+    def where(self) -> str:
+        """The account, for messages."""
+        return f"{self.partner.user}@{self.partner.address}"
 
     @property
     def _known(self) -> str:
         return f"{self._key}.known_hosts"
+
+
+def _quoted(path: str) -> str:
+    """A path as a value of ssh_config(5): blanks part nothing, % stands for itself."""
+    escaped = re.sub(r'(["\\])', r"\\\1", path).replace("%", "%%")
+    return f'"{escaped}"'
