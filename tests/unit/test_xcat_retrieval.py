@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
 import sys
 import time
@@ -69,6 +70,10 @@ if " cat " in text:
         sys.stdout.flush()
         open(here + "/begun", "w").close()
         time.sleep(60)
+    while os.path.exists(here + "/drip") and out:
+        os.write(1, out[:1])
+        out = out[1:]
+        time.sleep(0.05)
     with open(here + "/spoil", "r+") as spoil:
         left = int(spoil.read())
         spoil.seek(0)
@@ -211,6 +216,52 @@ def test_a_copy_that_is_stopped_leaves_nothing_that_counts_and_is_made_later(
     assert left(bench) == CONTENT
 
 
+def test_a_copy_that_only_drips_in_is_given_up(
+    bench: Bench, make_partners: MakePartners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_partners({"192.0.2.1": CONTENT}).say("drip", "")
+    monkeypatch.setattr(library, "PATIENCE_SECONDS", 0.5)
+    with pytest.raises(FatalProvisioningError, match=r"only \d+ bytes came within [01] s"):
+        retrieve(bench)
+
+
+def test_long_sums_and_copies_are_told_to_a_clusters_parent(
+    bench: Bench, make_partners: MakePartners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives up on a child of which it hears nothing for 30 minutes."""
+    make_partners({"192.0.2.1": CONTENT})
+    monkeypatch.setattr(partner_module, "TELL_SECONDS", 0.0)
+    retrieve(bench)
+    texts = {text for name, text in bench.told if name == "copyfrompartnerMN"}
+    assert "mn1 sums up 0 MB" in texts
+    assert {f"copying {name} from mn1: 0 of 0 MB" for name in CONTENT} <= texts
+
+
+def test_leases_are_renewed_while_a_large_file_goes_to_the_disk(
+    bench: Bench, make_partners: MakePartners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take longer than a lease lasts, and all would have to come once more."""
+    make_partners({"192.0.2.1": CONTENT})
+    monkeypatch.setattr(leasing, "RENEW_SECONDS", 0.02)
+    run, renewed, during = bench._run, itertools.count(), []
+
+    def counted(work: Callable[..., Any], *args: Any, **facts: Any) -> Any:
+        if work is leases.renew:
+            next(renewed)
+        return run(work, *args, **facts)
+
+    def slow(_fd: int) -> None:
+        before = next(renewed)
+        time.sleep(0.5)
+        during.append(next(renewed) - before)
+
+    monkeypatch.setattr(bench, "_run", counted)
+    monkeypatch.setattr(os, "fsync", slow)
+    retrieve(bench)
+    assert len(during) == len(CONTENT)
+    assert min(during) > 3
+
+
 def test_an_image_that_is_here_already_is_left_alone(
     bench: Bench, make_partners: MakePartners
 ) -> None:
@@ -309,8 +360,8 @@ def test_what_a_partners_row_says_is_never_an_option_of_a_program(
 
     retrieve(bench)
 
-    given = [shlex.split(words[-1]) for words in partners.commands]
-    assert {tuple(words[:3]) for words in given} == {
+    texts = [shlex.split(words[-1]) for words in partners.commands]
+    assert {tuple(words[:3]) for words in texts} == {
         ("env", "LC_ALL=C", command) for command in ("find", "sha256sum", "cat")
     }
     for words in partners.commands:

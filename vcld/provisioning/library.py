@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,10 +25,16 @@ from vcld.programs import CommandStuckError, Output, Program
 from vcld.provisioning.partner import PartnerNode
 from vcld.snapshot import ManagementNode
 from vcld.store.partners import Partner, find_partners
+from vcld.syncing import sync
+from vcld.waiting import Cancellation
 
 ASK_SECONDS, SUM_SECONDS = 60.0, 3600.0
+#: Sums of what is very large have longer.
+SLOWEST_SUM_BYTES = 10 << 20
 #: A part of a file that does not come within this time does not come at all.
 PART_SECONDS = 60.0
+#: Nor does one at a rate below this, after the first minutes.
+SLOWEST_COPY_BYTES, PATIENCE_SECONDS = 100 << 10, 600.0
 COPY_ATTEMPTS = 2
 #: For what has come already, when others have used up the time.
 LEAST_SECONDS = 1.0
@@ -90,7 +95,9 @@ class Offer:
             ProvisioningError: it does not tell all of them.
         """
         paths = {f"{self.folder}/{name}": name for name in self.sizes}
-        output = self.node.ask(["sha256sum", "--", *paths], SUM_SECONDS)
+        node = self.node.telling(lambda: f"{self.partner} sums up {self.size_bytes >> 20} MB")
+        limit = max(SUM_SECONDS, self.size_bytes / SLOWEST_SUM_BYTES)
+        output = node.ask(["sha256sum", "--", *paths], limit)
         lines = (line.partition("  ") for line in output.out.splitlines())
         sums = {paths[path]: digest for digest, _, path in lines if path in paths}
         lacking = sorted(set(self.sizes) - set(sums))
@@ -134,7 +141,9 @@ class Stream:
     def __init__(self, node: PartnerNode, path: str, size_bytes: int) -> None:
         self.size_bytes = size_bytes
         self.done_bytes = 0
-        self._node = node
+        self._waited_seconds = 0.0
+        self._path = path
+        self._node = node.telling(self._describe)
         self._program: Program = node.begin(["cat", "--", path])
         self._program.widen()
         self._sum = hashlib.sha256()
@@ -151,13 +160,14 @@ class Stream:
         Raises:
             RemoteError: none comes, or the file ends before it should, or does not.
         """
-        cancellation = self._node.tools.cancellation
+        began = clock.monotonic()
         try:
-            part = self._program.read(PART_SECONDS, cancellation)
+            part = self._program.read(PART_SECONDS, self.cancellation)
             if not part:
-                self._node.check(self._program.finish(ASK_SECONDS, cancellation))
+                self._node.finish(self._program, ASK_SECONDS)
         except CommandStuckError as err:
             raise RemoteError(str(err), blame=Blame.MANAGEMENT_NODE) from err
+        self._waited_seconds += clock.monotonic() - began
         self._sum.update(part)
         self.done_bytes += len(part)
         if self.done_bytes > self.size_bytes or not (part or self.done_bytes == self.size_bytes):
@@ -165,7 +175,22 @@ class Stream:
                 f"{self.done_bytes} bytes came instead of {self.size_bytes}",
                 blame=Blame.MANAGEMENT_NODE,
             )
+        if self._waited_seconds > PATIENCE_SECONDS + self.done_bytes / SLOWEST_COPY_BYTES:
+            raise RemoteError(
+                f"only {self.done_bytes} bytes came within {self._waited_seconds:.0f} s",
+                blame=Blame.MANAGEMENT_NODE,
+            )
         return part
+
+    def _describe(self) -> str:
+        name, done = self._path.rpartition("/")[2], self.done_bytes >> 20
+        partner = self._node.partner.hostname
+        return f"copying {name} from {partner}: {done} of {self.size_bytes >> 20} MB"
+
+    @property
+    def cancellation(self) -> Cancellation:
+        """What waits beside the stream waits by."""
+        return self._node.tools.cancellation
 
     @property
     def sha256(self) -> str:
@@ -268,10 +293,11 @@ def write(target: Path, stream: Stream) -> None:
 
     Raises:
         OSError: it cannot be written.
+        RemoteError: as ``Stream.read``.
     """
     with target.open("wb") as writer:
         while part := stream.read():
             writer.write(part)
         writer.flush()
-        os.fsync(writer.fileno())
+        sync(writer.fileno(), stream.cancellation)
     target.chmod(0o644)

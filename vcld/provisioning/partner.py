@@ -8,14 +8,18 @@ kept beside the key; one that changes is refused.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from vcld import clock
 from vcld.errors import AuthenticationError, Blame, FatalProvisioningError, RemoteError
 from vcld.guest.interface import Tools
 from vcld.programs import Output, Program
+from vcld.provisioning.leasing import TELL_SECONDS, Renewing
 from vcld.snapshot import ManagementNode
 from vcld.store.partners import Partner
 
@@ -37,6 +41,21 @@ class PartnerNode:
         self.tools = tools
         self.partner = partner
         self._key = node.imagelibkey or DEFAULT_KEY
+
+    def telling(self, what: Callable[[], str]) -> PartnerNode:
+        """The same, whose long waits the user and a cluster's parent hear of."""
+        tools, told = self.tools, clock.monotonic()
+
+        def tell() -> None:
+            nonlocal told
+            if clock.monotonic() - told > TELL_SECONDS:
+                told = clock.monotonic()
+                tools.progress("copyfrompartnerMN", what())
+
+        waits = Renewing(tools.cancellation, tell)
+        made = copy.copy(self)
+        made.tools = dataclasses.replace(tools, cancellation=waits)
+        return made
 
     def begin(self, command: Sequence[str]) -> Program:
         """Start a command on the partner.

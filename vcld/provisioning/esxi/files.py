@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from vcld.provisioning.esxi.client import Client
 from vcld.provisioning.esxi.inventory import Inventory
 from vcld.provisioning.esxi.paths import DatastorePath
 from vcld.provisioning.esxi.transport import CertificateError, Connection
+from vcld.syncing import sync
 
 browser: Any = vim.host.DatastoreBrowser
 #: Texts are markers and configurations; whatever is larger is none of ours.
@@ -203,7 +203,7 @@ class Files:
         with target.open("wb") as writer:
             status, _ = self._request("GET", source, b"", into=writer)
             writer.flush()
-            os.fsync(writer.fileno())
+            sync(writer.fileno(), self._client.session.waits.cancellation)
         if status != OK:
             raise ProvisioningError(f"{source} cannot be read: HTTP {status}", blame=Blame.VMHOST)
 
