@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shlex
+import signal as signals
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.daemon import eventually
 from tests.fake_xcat import FakeXcat
 from tests.xcat_alone import IMAGE, Bench
 from vcld.errors import (
@@ -68,7 +70,9 @@ if " cat " in text:
     if os.path.exists(here + "/stop"):
         sys.stdout.buffer.write(out[:3])
         sys.stdout.flush()
-        open(here + "/begun", "w").close()
+        with open(here + "/begun.new", "w") as begun:
+            begun.write(str(os.getpid()))
+        os.rename(here + "/begun.new", here + "/begun")
         time.sleep(60)
     while os.path.exists(here + "/drip") and out:
         os.write(1, out[:1])
@@ -194,8 +198,7 @@ def test_a_copy_that_is_spoiled_again_leaves_nothing_that_counts(
     partners.spoil(2)
     with pytest.raises(FatalProvisioningError, match="did not arrive as it was sent"):
         retrieve(bench)
-    assert not bench.provisioner().image_exists()
-    assert not [name for name in left(bench) if not name.endswith("vcld-partial")]
+    assert left(bench) == {}
 
 
 def test_a_copy_that_is_stopped_leaves_nothing_that_counts_and_is_made_later(
@@ -210,10 +213,84 @@ def test_a_copy_that_is_stopped_leaves_nothing_that_counts_and_is_made_later(
     with pytest.raises(WorkerStopped):
         retrieve(bench)
     bench.cancellation = Cancellation()
-    assert not bench.provisioner().image_exists()
+    assert left(bench) == {}
     (partners.folder / "stop").unlink()
     retrieve(bench)
     assert left(bench) == CONTENT
+
+
+def test_what_a_killed_worker_left_is_removed_by_the_next(
+    bench: Bench, make_partners: MakePartners
+) -> None:
+    """Fault 54: parts of images would fill the disk. What other nodes write there stays."""
+    partners = make_partners({"192.0.2.1": CONTENT})
+    partners.say("stop", "")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            retrieve(bench)
+        finally:
+            os._exit(1)
+    eventually((partners.folder / "begun").exists)
+    os.kill(pid, signals.SIGKILL)
+    os.waitpid(pid, 0)
+    os.kill(int((partners.folder / "begun").read_text()), signals.SIGKILL)
+    assert not bench.provisioner().image_exists()
+    assert len(left(bench)) > 1
+    others = bench.xcat.images / f".{IMAGE}.vcld-99-abcd.{IMAGE}.img"
+    others.touch()
+    (partners.folder / "stop").unlink()
+
+    retrieve(bench)
+
+    assert left(bench) == CONTENT | {others.name: b""}
+
+
+def test_a_disk_without_room_is_told_and_nothing_stays(
+    bench: Bench, make_partners: MakePartners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_partners({"192.0.2.1": CONTENT})
+    facts = os.statvfs(bench.xcat.images)
+    none = SimpleNamespace(f_bavail=0, f_frsize=facts.f_frsize)
+    monkeypatch.setattr(os, "statvfs", lambda _: none)
+    with pytest.raises(FatalProvisioningError, match=r"needs 0 MB in .*, where 0 MB are free"):
+        retrieve(bench)
+    assert left(bench) == {}
+
+
+def test_a_fetching_that_another_has_begun_anew_leaves_that_alone(
+    bench: Bench, make_partners: MakePartners
+) -> None:
+    partners = make_partners({"192.0.2.1": CONTENT})
+    partners.say("stop", "")
+    mark = bench.xcat.images / f".{IMAGE}.vcld-partial"
+
+    def taken_over() -> str | None:
+        if not (partners.folder / "begun").exists():
+            return None
+        mark.write_text("of another")
+        (bench.xcat.images / f"{IMAGE}.img").write_bytes(b"theirs")
+        return "the claim was lost"
+
+    bench.cancellation = Cancellation(taken_over, ask_interval_seconds=0.05)
+    with pytest.raises(WorkerStopped):
+        retrieve(bench)
+    assert left(bench) == {mark.name: b"of another", f"{IMAGE}.img": b"theirs"}
+
+
+@pytest.mark.parametrize("end", ["done", "failed"])
+def test_how_a_partners_capture_ended_is_no_part_of_the_image(
+    bench: Bench, make_partners: MakePartners, end: str
+) -> None:
+    """Perl daemons keep the mark of one that failed beside what it wrote."""
+    mark = {f"{IMAGE}.img.capture{end}": b""}
+    make_partners({"192.0.2.1": CONTENT | mark, "192.0.2.2": mark})
+    if end == "done":
+        retrieve(bench)
+        assert left(bench) == CONTENT
+    else:
+        with pytest.raises(ImageNotFoundError, match="mn1 does not have it; mn2 does not"):
+            retrieve(bench)
 
 
 def test_a_copy_that_only_drips_in_is_given_up(

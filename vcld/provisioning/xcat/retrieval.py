@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from vcld.errors import Blame, FatalProvisioningError
 from vcld.provisioning import library
 from vcld.provisioning.leasing import Turn
 from vcld.provisioning.library import Offer, Search
-from vcld.provisioning.xcat.repository import check_name, partial_name
+from vcld.provisioning.xcat.repository import DONE, FAILED, check_name, partial_name
 from vcld.provisioning.xcat.site import XcatSite
 from vcld.store.partners import Partner
 
 WAIT_SECONDS = 7200.0
+#: Of files that say how a capture ended.
+ENDS = (DONE, FAILED)
 
 
 class Retrieval:
@@ -33,6 +36,8 @@ class Retrieval:
         self._image = image
         self._node = site.reservation.managementnode
         self._mark = partial_name(image)
+        # Of this node: the folder may be that of others, too.
+        self._prefix = f".{image}.vcld-{self._node.id}-"
 
     def run(self) -> None:
         """Fetch it from the partner that has most of it.
@@ -52,9 +57,17 @@ class Retrieval:
                 self._node,
                 self._image,
                 self._search,
-                lambda offer: self._mark not in offer.sizes,
+                self._may_be_whole,
             )
-            self._receive(offers[0])
+            names = offers[0].sizes.keys()
+            sizes = {name: offers[0].sizes[name] for name in names if not name.endswith(ENDS)}
+            self._receive(replace(offers[0], sizes=sizes))
+
+    def _may_be_whole(self, offer: Offer) -> bool:
+        """Neither is it being written, nor did that fail, as far as the partner tells."""
+        names = offer.sizes.keys()
+        is_marked = self._mark in names or any(name.endswith(FAILED) for name in names)
+        return not is_marked and any(not name.endswith(ENDS) for name in names)
 
     def _search(self, partner: Partner) -> Search:
         roots = [root for root in (partner.installpath, "/install") if root.startswith("/")]
@@ -69,33 +82,56 @@ class Retrieval:
         )
 
     def _receive(self, offer: Offer) -> None:
-        repository = self._site.repository
-        folder = repository.folder
-        mark = repository.partial_mark(self._image, folder)
+        folder = self._site.repository.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            facts = os.statvfs(folder)
-            if facts.f_bavail * facts.f_frsize < offer.size_bytes:
-                raise FatalProvisioningError(
-                    f"{self._image} needs {offer.size_bytes >> 20} MB in {folder}, where"
-                    f" {facts.f_bavail * facts.f_frsize >> 20} MB are free",
-                    blame=Blame.MANAGEMENT_NODE,
-                )
-            # What an attempt that died has left.
-            for old in repository.all_files(self._image, folder):
-                old.unlink()
-            mark.touch()
-            with self._temporary(folder) as prefix:
-                self._copy(offer, prefix)
-                self._site.leases.confirm()  # nobody else has begun it anew
-                for name in offer.sizes:
-                    Path(f"{prefix}{name}").replace(folder / name)
-            mark.unlink()
+            # What an attempt that died has left: first what had not its name yet.
+            _remove(folder.glob(f"{self._prefix}*"))
+            with self._marked(folder):
+                _remove(self._named(folder))
+                self._check_space(folder, offer.size_bytes)
+                with self._temporary(folder) as prefix:
+                    self._copy(offer, prefix)
+                    self._site.leases.confirm()  # nobody else has begun it anew
+                    for name in offer.sizes:
+                        Path(f"{prefix}{name}").replace(folder / name)
         except OSError as err:
             raise FatalProvisioningError(
                 f"{self._image} cannot be written to {folder}: {err.strerror}",
                 blame=Blame.MANAGEMENT_NODE,
             ) from err
+
+    def _named(self, folder: Path) -> list[Path]:
+        return self._site.repository.all_files(self._image, folder)
+
+    def _check_space(self, folder: Path, size_bytes: int) -> None:
+        facts = os.statvfs(folder)
+        free = facts.f_bavail * facts.f_frsize
+        if free < size_bytes:
+            raise FatalProvisioningError(
+                f"{self._image} needs {size_bytes >> 20} MB in {folder}, where {free >> 20} MB"
+                " are free",
+                blame=Blame.MANAGEMENT_NODE,
+            )
+
+    @contextlib.contextmanager
+    def _marked(self, folder: Path) -> Iterator[None]:
+        """The image counts as partial until the block ends; when it fails, nothing of it stays.
+
+        Unless somebody has begun it anew meanwhile: then it is theirs.
+        """
+        mark, token = folder / self._mark, secrets.token_hex(8)
+        try:
+            mark.write_text(token, encoding="ascii")
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                # A full disk may have left it empty.
+                if mark.read_text(encoding="ascii", errors="replace") in {token, ""}:
+                    _remove(self._named(folder))
+                    mark.unlink()
+            raise
+        mark.unlink(missing_ok=True)
 
     def _copy(self, offer: Offer, prefix: str) -> None:
         sums = offer.sums()
@@ -107,9 +143,13 @@ class Retrieval:
     @contextlib.contextmanager
     def _temporary(self, folder: Path) -> Iterator[str]:
         """A prefix for paths of files that vanish with the block."""
-        prefix = folder / f".{self._image}.{secrets.token_hex(4)}."
+        prefix = f"{self._prefix}{secrets.token_hex(4)}."
         try:
-            yield str(prefix)
+            yield str(folder / prefix)
         finally:
-            for path in folder.glob(f"{prefix.name}*"):
-                path.unlink(missing_ok=True)
+            _remove(folder.glob(f"{prefix}*"))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
