@@ -328,3 +328,23 @@ class TestOnThisMachine:
         text = failed(site, daemon, site.ask("reload", 1))
 
         assert "has no repositorypath to fetch it to" in text
+
+
+def test_deleted_request_ends_a_copy_within_seconds_and_leaves_nothing(
+    site: EsxiSite, daemon: Daemon, partner: Host
+) -> None:
+    """Fault 54, wherever the repository is."""
+    partner.sh(
+        "mv /usr/bin/cat /usr/bin/cat.real && printf '#!/bin/sh\\nsleep 600\\n' > /usr/bin/cat"
+        " && chmod 755 /usr/bin/cat"
+    )
+    request = site.ask("new", 1)
+    eventually(lambda: any(stored(site).glob("*.vcld-*")), daemon.describe, 60)
+    eventually(lambda: site.load_log(request)[-1][0] == "copyfrompartnerMN", daemon.describe, 60)
+    # The load that follows has nobody to ask.
+    site.execute("UPDATE managementnode SET imagelibenable = 0 WHERE id = 1")
+
+    site.end(request)
+
+    eventually(lambda: daemon.events("work handed back"), daemon.describe, 10)
+    eventually(lambda: list(stored(site).iterdir()) == [], daemon.describe, 10)

@@ -16,7 +16,7 @@ from vcld import clock
 from vcld.errors import Blame, LoadTimeoutError, ProvisioningError, WorkerStopped
 from vcld.provisioning.esxi import faults
 from vcld.provisioning.esxi.session import Session
-from vcld.waiting import Cancellation, pauses
+from vcld.waiting import pauses
 
 collector = vmodl.query.PropertyCollector
 #: The first waits are short, for a server that loses an update between two calls.
@@ -183,14 +183,12 @@ class Client:
 
     def _cancel(self, task: Any) -> None:
         """Tell the server that nobody waits for the task any more. Never raises."""
-        waits = self.session.waits
-        before, waits.cancellation = waits.cancellation, Cancellation()
-        try:
-            task.CancelTask()
-        except (vmodl.MethodFault, ProvisioningError):
-            return  # it has just ended, or cannot be cancelled
-        finally:
-            waits.cancellation = before
+        self.tell(task.CancelTask)  # it may have just ended, or cannot be cancelled
+
+    def tell(self, call: Callable[[], Any]) -> None:
+        """Make one call although the worker must stop, or has lost a lease. Never raises."""
+        with self.session.at_once(), contextlib.suppress(vmodl.MethodFault, ProvisioningError):
+            call()
 
     def _make_filter(self, ref: Any, paths: Sequence[str]) -> Any:
         spec = collector.FilterSpec(

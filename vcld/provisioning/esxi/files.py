@@ -117,6 +117,14 @@ class Files:
         except faults.GONE:
             return
 
+    def drop(self, folder: DatastorePath) -> None:
+        """Let the server delete a folder, and wait for nothing: the worker must stop."""
+        if not folder.path:
+            raise ValueError(folder)  # never a whole datastore
+        name, center = str(folder), self._inventory.datacenter
+        client = self._client
+        client.tell(lambda: client.content.fileManager.DeleteDatastoreFile_Task(name, center))
+
     def move(self, source: DatastorePath, target: DatastorePath) -> bool:
         """Rename a file or folder; False when the target is there already."""
         manager, center = self._client.content.fileManager, self._inventory.datacenter

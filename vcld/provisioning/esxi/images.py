@@ -199,7 +199,11 @@ class Draft:
         try:
             self.files.delete(self.folder)
         except ProvisioningError:
-            return
+            self.abandon()  # a lost lease, for one, ends every wait
+
+    def abandon(self) -> None:
+        """Have it removed, without waiting for that."""
+        self.files.drop(self.folder)
 
 
 def data_bytes(name: str, files: Mapping[str, FileFacts]) -> int:

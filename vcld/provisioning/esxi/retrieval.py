@@ -19,6 +19,7 @@ from vcld.errors import (
     FatalProvisioningError,
     ImageNotFoundError,
     ProvisioningError,
+    WorkerStopped,
 )
 from vcld.provisioning import library
 from vcld.provisioning.esxi import descriptor, marker, masters, naming
@@ -119,6 +120,7 @@ class Retrieval:
         folder = local.make_draft(self._image, offer.size_bytes)
         try:
             self._copy(offer, lambda name, stream: library.write(folder / name, stream))
+            _sync(folder)
             self._host.step("retrieve:publish")
             self._host.leases.confirm()
         except OSError as err:
@@ -127,7 +129,6 @@ class Retrieval:
                 blame=Blame.MANAGEMENT_NODE,
             ) from err
         else:
-            _sync(folder)
             local.publish(self._image, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,6 +146,9 @@ class Retrieval:
             self._host.leases.confirm()
         except ProvisioningError:
             draft.discard()
+            raise
+        except WorkerStopped:
+            draft.abandon()
             raise
         draft.publish()
 

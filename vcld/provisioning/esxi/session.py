@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+from collections.abc import Iterator
 from typing import Any
 from xml.parsers.expat import ExpatError
 
@@ -115,6 +116,18 @@ class Session:
         with contextlib.suppress(vmodl.MethodFault, ProvisioningError):
             content.sessionManager.Logout()
         self._stub.DropConnections()
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Calls within are made though the worker must stop, once, and not waited for long."""
+        waits = self.waits
+        before = waits.cancellation, waits.answer_seconds, self._patience_seconds
+        waits.cancellation, waits.answer_seconds = Cancellation(), LOGOUT_SECONDS
+        self._patience_seconds = 0
+        try:
+            yield
+        finally:
+            waits.cancellation, waits.answer_seconds, self._patience_seconds = before
 
     def invoke(self, call: Any, mo: Any, info: Any, args: Any) -> Any:
         """Make a call for the stub."""
