@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from tests.fake_xcat import FakeXcat
 from tests.xcat_alone import IMAGE, Bench
 from vcld.errors import Blame, FatalProvisioningError, ImageNotFoundError, LoadTimeoutError
 from vcld.provisioning.interface import PowerAction, PowerState
-from vcld.provisioning.xcat import plan
+from vcld.provisioning.xcat import capture, plan
 from vcld.provisioning.xcat.failures import (
     BmcUnreachableError,
     ImageBrokenError,
@@ -175,6 +177,37 @@ def test_an_image_that_is_being_written_is_none(bench: Bench) -> None:
     assert not made.image_exists()
     with pytest.raises(ImageNotFoundError):
         made.image_size_mib()
+
+
+def test_a_capture_on_a_server_that_lets_nobody_change_modes_is_an_image(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder may be mounted with root_squash, and the files be the blade's."""
+    site = bench.provisioner().site
+
+    def refuse(*_: object, **_facts: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with capture._written(site, IMAGE) as folder:
+        (folder / f"{IMAGE}.img").write_bytes(b"disk")
+        assert not bench.provisioner().image_exists()
+        monkeypatch.setattr(Path, "chmod", refuse)
+    assert bench.provisioner().image_exists()
+
+
+def test_a_capture_whose_remains_cannot_be_removed_fails_with_its_own_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **_facts: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with (  # noqa: PT012 - the block is what fails
+        pytest.raises(FatalProvisioningError, match="its console"),
+        capture._written(bench.provisioner().site, IMAGE) as folder,
+    ):
+        (folder / f"{IMAGE}.img").write_bytes(b"disk")
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise FatalProvisioningError("see its console")
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "a;b", "-x", "a\n", "$(a)", ""])

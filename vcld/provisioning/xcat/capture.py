@@ -98,13 +98,30 @@ def _written(site: XcatSite, image: str) -> Iterator[Path]:
         ) from err
     try:
         yield folder
-    except BaseException:
-        _remove(site, image, folder)
+        _let_read(site, image, folder)
         mark.unlink(missing_ok=True)
+    except BaseException as err:
+        try:
+            _remove(site, image, folder)
+            mark.unlink(missing_ok=True)
+        except OSError as other:
+            site.tools.log.warning("a failed capture stays", image=image, reason=str(other))
+        if isinstance(err, OSError):
+            raise FatalProvisioningError(
+                f"{image} cannot be kept in {folder}: {err.strerror}", blame=Blame.MANAGEMENT_NODE
+            ) from err
         raise
-    for path in repository.all_files(image, folder):
-        path.chmod(READABLE)
-    mark.unlink(missing_ok=True)
+
+
+def _let_read(site: XcatSite, image: str, folder: Path) -> None:
+    """Partners read it. A file server that keeps files to those who wrote them is its own."""
+    for path in site.repository.all_files(image, folder):
+        try:
+            path.chmod(READABLE)
+        except OSError as err:
+            site.tools.log.warning(
+                "partners may not be able to read the image", file=str(path), reason=err.strerror
+            )
 
 
 def _remove(site: XcatSite, image: str, folder: Path) -> None:
@@ -133,7 +150,7 @@ def _watch(site: XcatSite, image: str, folder: Path) -> None:
             raise FatalProvisioningError(
                 f"writing {image} failed on {site.node}: see its console, and the space in {folder}"
             )
-        size = sum(path.stat().st_size for path in site.repository.all_files(image, folder))
+        size = sum(map(_size, site.repository.all_files(image, folder)))
         if (folder / f"{image}{DONE}").exists():
             (folder / f"{image}{DONE}").unlink(missing_ok=True)
             if not size:
@@ -157,6 +174,14 @@ def _watch(site: XcatSite, image: str, folder: Path) -> None:
             told = now
             site.tools.progress("info", f"{image}: {size >> 20} MB are written")
         site.tools.cancellation.wait(limits.capture_poll)
+
+
+def _size(path: Path) -> int:
+    """Bytes; none of a file that is gone by now, or was renamed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _see(site: XcatSite) -> tuple[str, str]:
