@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon import eventually
 from tests.simulated import in_process
 from vcld import clock
 from vcld.errors import ConfigError, WorkerStopped
@@ -105,6 +107,31 @@ def test_the_lease_ends_with_its_holder(tmp_path: Path) -> None:
     dead = Shared(tmp_path, "power", die, Cancellation())
     assert in_process(lambda: dead.get("a")) == -signal.SIGKILL
     assert Asked(tmp_path, 0).shared().get("b") == {"number": 1}
+
+
+def test_who_asks_and_is_stopped_does_not_hold_the_others_for_ever(tmp_path: Path) -> None:
+    """By a signal, or by a debugger."""
+    begun = tmp_path / "begun"
+
+    def hang(_names: Sequence[str]) -> dict[str, Answer]:
+        begun.touch()
+        time.sleep(60)
+        return {}
+
+    asker = Shared(tmp_path, "power", hang, Cancellation())
+    process = multiprocessing.get_context("fork").Process(target=asker.get, args=("a",))
+    process.start()
+    pid = process.pid
+    assert pid is not None
+    try:
+        eventually(begun.exists)
+        os.kill(pid, signal.SIGSTOP)
+        waiting = Shared(tmp_path, "power", lambda _: {}, Cancellation(), limit_seconds=0.3)
+        with pytest.raises(XcatUnavailableError, match=rf"process {pid} has asked xCAT for others"):
+            waiting.get("b")
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_what_a_dead_worker_wanted_is_not_done(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ class Changes:
         kind = "-".join((command, quote(argument, safe="")))
         if len(kind) > LONGEST_KIND:  # it becomes the name of a file
             kind = f"{command}-{hashlib.sha256(argument.encode()).hexdigest()}"
-        return Shared(private_folder(self._folder), kind, ask, self._xcat.cancellation)
+        folder, limit = private_folder(self._folder), self._xcat.shared_seconds
+        return Shared(folder, kind, ask, self._xcat.cancellation, limit_seconds=limit)
 
     def _refuse_final(self, command: str, node: str, problem: str, answers: Answers) -> None:
         """Raise what no repetition mends."""

@@ -40,6 +40,14 @@ class Xcat:
         self._runner = runner
         self.log = log
 
+    @property
+    def shared_seconds(self) -> float:
+        """Longest time until another worker that asks for us has an answer.
+
+        It may be at an earlier question, and each takes two commands where a node is unknown.
+        """
+        return 4.0 * self.options.command_timeout + 30.0
+
     def definitions(self, nodes: Sequence[str], attributes: Sequence[str]) -> Answers:
         """``lsdef -t node``: read with ``parsing.parse_definitions``. One try."""
         names = ",".join(nodes)

@@ -51,7 +51,10 @@ class NodeFacts:
         keep = 3 * xcat.options.poll
 
         def shared(kind: str, ask: Any, keep_seconds: float = 0.0) -> Shared:
-            return Shared(folder, kind, ask, xcat.cancellation, keep_seconds=keep_seconds)
+            limit = xcat.shared_seconds
+            return Shared(
+                folder, kind, ask, xcat.cancellation, keep_seconds=keep_seconds, limit_seconds=limit
+            )
 
         self._definitions = shared("definitions", self._ask_definitions, keep)
         self._states = shared("nodestat", self._ask_states, keep)

@@ -27,6 +27,9 @@ GATHER_SECONDS = 0.03
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.03, 0.3
 #: A note is renewed this often while its worker waits; one much older is of a dead worker.
 RENEW_SECONDS, STALE_SECONDS = 0.5, 2.0
+PID_DIGITS = 10
+#: Longest wait for whoever asks, unless the caller knows better.
+LIMIT_SECONDS = 900.0
 
 Answer = dict[str, Any]
 
@@ -49,13 +52,16 @@ class Shared:
         cancellation: Cancellation,
         *,
         keep_seconds: float = 0.0,
+        limit_seconds: float = LIMIT_SECONDS,
     ) -> None:
+        """``limit_seconds``: no asker that works takes longer over two of its commands."""
         self._answers = folder / f"{kind}.json"
         self._lock = folder / f"{kind}.lease"
         self._notes = folder / f"{kind}.wanted"
         self._ask = ask
         self._cancellation = cancellation
         self._keep_seconds = keep_seconds
+        self._limit_seconds = limit_seconds
         self._seen: tuple[int, int] | None = None
         self._document: dict[str, Any] = _empty()
 
@@ -68,7 +74,7 @@ class Shared:
             None when the command had no answer for the node.
 
         Raises:
-            XcatUnavailableError: whoever asked got no answer at all.
+            XcatUnavailableError: whoever asked got no answer at all, or is stopped.
         """
         start = clock.monotonic()
         oldest = max(start - max_age, since if since is not None else 0.0)
@@ -87,6 +93,11 @@ class Shared:
                             known = self._look(node, oldest, start) or self._lead(node)
                 if known is not None:
                     return known["answer"]  # type: ignore[no-any-return]
+                if now - start > self._limit_seconds:
+                    raise XcatUnavailableError(
+                        f"process {self._holder()} has asked xCAT for others for more than"
+                        f" {self._limit_seconds:g} s: if it is stopped, let it go on or end it"
+                    )
                 self._cancellation.wait(pause)
         finally:
             if not self._keep_seconds:
@@ -165,11 +176,19 @@ class Shared:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 is_ours = True
+                os.pwrite(lock, f"{os.getpid():<{PID_DIGITS}}".encode("ascii"), 0)
             except BlockingIOError:
                 is_ours = False
             yield is_ours
         finally:
             os.close(lock)
+
+    def _holder(self) -> str:
+        """The process that has the lease, for messages."""
+        try:
+            return self._lock.read_text(encoding="ascii", errors="replace").strip()
+        except OSError:
+            return "unknown"
 
     def _write(self, path: Path, text: str) -> None:
         """Replace a file as a whole."""
