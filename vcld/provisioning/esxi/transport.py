@@ -14,6 +14,7 @@ import socket
 import ssl
 from typing import Any
 
+from vcld import clock
 from vcld.provisioning.esxi.endpoint import Endpoint
 from vcld.waiting import Cancellation
 
@@ -22,6 +23,8 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 90.0
 #: Longest stall in the middle of sending: a datastore that is busy takes its time.
 STALL_SECONDS = 60.0
+#: How often a worker that sends looks whether it must stop.
+LOOK_SECONDS = 1.0
 #: Seconds of silence before the first probe, seconds between probes, probes without an answer.
 KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
@@ -39,9 +42,24 @@ class Waits:
 
 
 class _Socket(ssl.SSLSocket):
-    """A socket whose reads end when the work must stop."""
+    """A socket whose waits end when the work must stop, and renew its leases."""
 
     waits: Waits
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        deadline = clock.monotonic() + STALL_SECONDS
+        before = self.gettimeout()
+        self.settimeout(LOOK_SECONDS)
+        try:
+            while True:
+                self.waits.cancellation.wait(0.0)
+                try:
+                    return super().send(*args, **kwargs)
+                except TimeoutError:
+                    if clock.monotonic() > deadline:
+                        raise
+        finally:
+            self.settimeout(before)
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         if not self.pending():
