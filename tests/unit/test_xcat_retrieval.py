@@ -26,7 +26,7 @@ from vcld.errors import (
     ImageNotFoundError,
     WorkerStopped,
 )
-from vcld.provisioning import leasing, library
+from vcld.provisioning import asking, leasing, library
 from vcld.provisioning import partner as partner_module
 from vcld.provisioning.xcat.retrieval import Retrieval
 from vcld.states import load
@@ -199,6 +199,17 @@ def test_a_copy_that_is_spoiled_again_leaves_nothing_that_counts(
     with pytest.raises(FatalProvisioningError, match="did not arrive as it was sent"):
         retrieve(bench)
     assert left(bench) == {}
+
+
+def test_what_one_partner_does_not_send_comes_from_another_that_has_the_same(
+    bench: Bench, make_partners: MakePartners
+) -> None:
+    half = {name: data[:9] for name, data in CONTENT.items()}
+    partners = make_partners({"192.0.2.1": CONTENT, "192.0.2.2": half, "192.0.2.3": CONTENT})
+    partners.spoil(2)
+    retrieve(bench)
+    assert left(bench) == CONTENT
+    assert partners.copied == {"192.0.2.1", "192.0.2.3"}
 
 
 def test_a_copy_that_is_stopped_leaves_nothing_that_counts_and_is_made_later(
@@ -403,8 +414,8 @@ def test_partners_that_hang_are_waited_for_together(
 ) -> None:
     bench.partners = [partner(number) for number in range(1, 9)]
     make_partners({}).wait_for(99)
-    monkeypatch.setattr(library, "ASK_SECONDS", 3.0)
-    monkeypatch.setattr(library, "LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "ASK_SECONDS", 3.0)
+    monkeypatch.setattr(asking, "LEAST_SECONDS", 0.1)
     began = time.monotonic()
     with pytest.raises(ImageNotFoundError, match=r"mn8: find on vclstaff@192\.0\.2\.8 did not end"):
         retrieve(bench)

@@ -22,6 +22,7 @@ from vcld.errors import (
     WorkerStopped,
 )
 from vcld.provisioning import library
+from vcld.provisioning.asking import Search, find_offers
 from vcld.provisioning.esxi import descriptor, marker, masters, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.host import Host, lease_name
@@ -29,7 +30,7 @@ from vcld.provisioning.esxi.images import Draft, ImageFolder
 from vcld.provisioning.esxi.local import LocalFolder
 from vcld.provisioning.esxi.marker import MARKER
 from vcld.provisioning.esxi.paths import DatastorePath
-from vcld.provisioning.library import Offer, Search, Stream
+from vcld.provisioning.library import Offer, Stream
 from vcld.store import vmhosts
 from vcld.store.partners import Partner
 
@@ -64,12 +65,12 @@ class Retrieval:
         name = lease_name("retrieve", image)
         with host.leases.hold(name, f"the fetching of {image}", unless=is_here) as ours:
             if ours and not is_here():
-                self._receive(self._best())
+                library.receive(self._whole_ones(), self._receive)
 
-    def _best(self) -> Offer:
-        """The first whole one."""
+    def _whole_ones(self) -> list[Offer]:
+        """The first whole one, and those after it."""
         host, image = self._host, self._image
-        offers = library.find_offers(
+        offers = find_offers(
             host.tools,
             host.reservation.managementnode,
             image,
@@ -77,7 +78,7 @@ class Retrieval:
             lambda offer: f"{image}.vmdk" in offer.sizes,
         )
         problems = []
-        for offer in offers:
+        for number, offer in enumerate(offers):
             try:
                 check_whole(image, offer)
             except BackendUnavailableError:
@@ -87,7 +88,7 @@ class Retrieval:
                 continue
             if problems:
                 host.tools.log.info("a partner's image is not whole", reason="; ".join(problems))
-            return offer
+            return offers[number:]
         raise ImageNotFoundError(f"image {image}: {'; '.join(problems)}")
 
     def _search(self, partner: Partner) -> Search:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from vcld.errors import Blame, FatalProvisioningError
 from vcld.provisioning import library
+from vcld.provisioning.asking import Search, find_offers
 from vcld.provisioning.leasing import Turn
-from vcld.provisioning.library import Offer, Search
+from vcld.provisioning.library import Offer
 from vcld.provisioning.xcat.repository import DONE, FAILED, check_name, partial_name
 from vcld.provisioning.xcat.site import XcatSite
 from vcld.store.partners import Partner
@@ -52,16 +53,14 @@ class Retrieval:
         with site.leases.take(f"retrieve:{self._image}:{self._node.id}", what, turn):
             if site.repository.files(self._image):
                 return  # somebody has fetched it meanwhile
-            offers = library.find_offers(
+            offers = find_offers(
                 site.tools,
                 self._node,
                 self._image,
                 self._search,
                 self._may_be_whole,
             )
-            names = offers[0].sizes.keys()
-            sizes = {name: offers[0].sizes[name] for name in names if not name.endswith(ENDS)}
-            self._receive(replace(offers[0], sizes=sizes))
+            library.receive(list(map(_without_ends, offers)), self._receive)
 
     def _may_be_whole(self, offer: Offer) -> bool:
         """Neither is it being written, nor did that fail, as far as the partner tells."""
@@ -148,6 +147,11 @@ class Retrieval:
             yield str(folder / prefix)
         finally:
             _remove(folder.glob(f"{prefix}*"))
+
+
+def _without_ends(offer: Offer) -> Offer:
+    sizes = {name: size for name, size in offer.sizes.items() if not name.endswith(ENDS)}
+    return replace(offer, sizes=sizes)
 
 
 def _remove(paths: Iterable[Path]) -> None:
