@@ -2,7 +2,7 @@
 
 A program may hang, start children that outlive it, or print without end; whatever it does,
 ``finish`` and ``read`` return or raise in time, and at the end of the context its process group
-is gone.
+is gone. It is asked to end when the worker is killed.
 """
 
 from __future__ import annotations
@@ -82,14 +82,24 @@ class Program:
         self._text = name or shlex.join(command)
         self._errors = bytearray()
         self._output: Output | None = None
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environ,
-            process_group=0,
-        )
+        # We hold the end of a pipe that nobody writes to; see _leash.
+        read, self._leash = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environ,
+                process_group=0,
+                pass_fds=(read,),
+            )
+            _leash(read, self._process.pid)
+        except BaseException:
+            os.close(self._leash)
+            raise
+        finally:
+            os.close(read)
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +115,9 @@ class Program:
     def close(self) -> None:
         """End it, and all that it has started."""
         self._end()
+        if self._leash >= 0:
+            os.close(self._leash)
+            self._leash = -1
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
@@ -200,6 +213,17 @@ def _read(
         os.close(ended)
     out, err = (texts[fd].decode(errors="replace") for fd in order)
     return out, err
+
+
+def _leash(fd: int, group: int) -> None:
+    """Let the kernel ask the group to end when the last writer of the pipe is gone.
+
+    So it ends with a worker that is killed, though its group is not the worker's (fcntl(2),
+    F_SETOWN). A program that closes what it inherits, as ssh does, notices at its next output.
+    """
+    fcntl.fcntl(fd, fcntl.F_SETOWN, -group)
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signals.SIGTERM)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

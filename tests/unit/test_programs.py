@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal as signals
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.daemon import eventually
 from vcld import programs
+from vcld.processes import started_at
 from vcld.programs import CommandStuckError, Program
 from vcld.waiting import Cancellation
 
@@ -32,7 +37,6 @@ def test_a_program_that_says_much_beside_its_output_is_read_to_the_end() -> None
         assert read_all(program) == b"data"
         output = program.finish(10, Cancellation())
     assert output.err.endswith("noise last")
-    assert len(output.err) <= programs.KEPT_BYTES
 
 
 def test_errors_that_never_end_do_not_lengthen_the_wait_for_output() -> None:
@@ -75,3 +79,27 @@ def test_a_message_calls_it_by_its_name() -> None:
         pytest.raises(CommandStuckError, match=r"^find on mn1 did not end within 0\.2 s$"),
     ):
         program.finish(0.2, Cancellation())
+
+
+def test_a_program_ends_with_a_worker_that_is_killed(tmp_path: Path) -> None:
+    """Nobody waits for it any more, and the next worker does the same."""
+    noted = tmp_path / "pid"
+    body = f"open({str(noted)!r} + '.new', 'w').write(str(os.getpid()))\n"
+    body += f"os.rename({str(noted)!r} + '.new', {str(noted)!r})\ntime.sleep(3600)"
+
+    def work() -> None:
+        with Program(python(body)) as program:
+            program.finish(60, Cancellation())
+
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    eventually(noted.exists)
+    pid = int(noted.read_text())
+    worker.kill()
+    worker.join()
+
+    try:
+        eventually(lambda: started_at(pid) is None)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signals.SIGKILL)
