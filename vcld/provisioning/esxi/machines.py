@@ -189,15 +189,9 @@ class Machines:
         for machine in machines:
             if machine.power != POWERED_OFF and machine.is_valid:
                 self.power_off(machine)
-            self._unregister(machine)
+            self.unregister(machine)
             if machine.path is not None and self._is_removable(machine.path):
                 self._files.delete(machine.path.parent)
-
-    def remove_source(self, machine: Machine) -> None:
-        """Unregister a VM that clones were made from, and delete its folder."""
-        self._unregister(machine)
-        if machine.path is not None and machine.path.parent.name.startswith(naming.SOURCE):
-            self._files.delete(machine.path.parent)
 
     def remove_folders(self, base: DatastorePath) -> None:
         """Delete folders of the computer that no registered VM uses any more."""
@@ -209,7 +203,12 @@ class Machines:
                 if facts.is_folder:
                     self._files.delete(folder)
 
-    def _unregister(self, machine: Machine) -> None:
+    def unregister(self, machine: Machine) -> None:
+        """Remove a VM from the register, and leave its files.
+
+        Raises:
+            ProvisioningError: it is still there.
+        """
         failed: Any = None
         for pause in pauses(0.2, LAST_PAUSE_SECONDS, 2.0):
             try:

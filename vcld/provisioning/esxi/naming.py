@@ -5,6 +5,7 @@ They are those of the Perl daemon, so that both find what the other has made.
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from vcld.errors import Blame, FatalProvisioningError
@@ -72,8 +73,15 @@ def reference_of(imagename: str) -> str:
 
 
 def source_name(imagename: str) -> str:
-    """Name of the VM that clones of an image are made from."""
-    return f"{SOURCE}{imagename}"[:LONGEST_NAME]
+    """Name of the VM that clones of an image are made from.
+
+    One that is too long ends in a digest: revisions differ in their last characters.
+    """
+    name = f"{SOURCE}{imagename}"
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(imagename.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - len(digest) - 1]}~{digest}"
 
 
 def mac_addresses(computer: Computer) -> tuple[str | None, str | None]:
