@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 
-from vcld.errors import FatalProvisioningError, ReservationDataError
+from vcld.errors import Blame, FatalProvisioningError, ReservationDataError
 from vcld.guest.interface import Tools
 from vcld.provisioning.esxi import naming
 from vcld.provisioning.esxi.client import Client
@@ -107,7 +107,7 @@ class Host:
     @cached_property
     def repository(self) -> ImageFolder | None:
         """The repository as the host sees it; None when the profile names none there."""
-        path = self.vmhost.profile.repositorypath
+        path = (self.vmhost.profile.repositorypath or "").strip()
         if not path or not self.inventory.has_datastore(path):
             return None
         return ImageFolder(self.files, self._resolve(path))
@@ -115,7 +115,7 @@ class Host:
     @cached_property
     def local_repository(self) -> LocalFolder | None:
         """The repository on the management node; None when it is on the host, or nowhere."""
-        path = self.vmhost.profile.repositorypath
+        path = (self.vmhost.profile.repositorypath or "").strip()
         if not path or self.inventory.has_datastore(path):
             return None
         return LocalFolder(self.files, Path(path))
@@ -182,7 +182,8 @@ class Host:
         except ValueError as err:
             raise FatalProvisioningError(
                 f"VM host profile {self.vmhost.profile.profilename!r} has the path {text!r}, which"
-                " names no datastore; write [datastore] folder"
+                " names no datastore; write [datastore] folder",
+                blame=Blame.VMHOST,
             ) from err
         return DatastorePath(self.inventory.datastore(path.datastore).name, path.path)
 

@@ -59,7 +59,7 @@ def used_folders(host: Host) -> set[DatastorePath] | None:
 
 def may_share(profile: VMProfile, store: Datastore) -> bool:
     """A datastore has the same name, and id, everywhere; a path that cannot be read may be any."""
-    names = {store.name, store.url.rstrip("/").rpartition("/")[2]}
+    names = {store.name, store.id}
     for text in filter(None, (profile.datastorepath, profile.vmpath)):
         try:
             if parse(text).datastore in names:
