@@ -22,7 +22,7 @@ from vcld.provisioning.esxi.paths import DatastorePath, parse
 from vcld.provisioning.esxi.placing import read_inventory
 from vcld.provisioning.esxi.session import Session
 from vcld.provisioning.esxi.space import Space
-from vcld.provisioning.leasing import Leases
+from vcld.provisioning.leasing import Leases, Renewing
 from vcld.snapshot import Reservation, VMHost
 from vcld.store import secrets
 
@@ -40,9 +40,11 @@ class Host:
         on_step: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.reservation = reservation
-        self.tools = tools
-        self._on_step = on_step
         self.leases = Leases(reservation, tools)
+        # Whatever waits, for the host's answer too, renews the leases that are held meanwhile.
+        renewing = Renewing(tools.cancellation, self.leases.tick)
+        self.tools = dataclasses.replace(tools, cancellation=renewing)
+        self._on_step = on_step
 
     def step(self, name: str) -> None:
         """Enter a named step: a point at which a worker may stop, or die, and be done over.
