@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from vcld.errors import Blame, FatalProvisioningError, LoadTimeoutError, ProvisioningError
+from vcld.errors import (
+    Blame,
+    FatalProvisioningError,
+    LoadTimeoutError,
+    ProvisioningError,
+    WorkerStopped,
+)
 from vcld.guest.interface import EndState, Guest
 from vcld.provisioning.esxi import masters, reclaim
 from vcld.provisioning.esxi.host import Host
@@ -46,12 +52,12 @@ class Capture:
         what = f"the capture of {self._image}"
         with host.leases.hold(host.master_lease(self._image), what):
             self._refuse_taken()
-            host.step("capture:shut-down")
-            self._shut_down(machine)
-            host.step("capture:off")
             try:
+                host.step("capture:shut-down")
+                self._shut_down(machine)
+                host.step("capture:off")
                 self._store(machine, disk)
-            except ProvisioningError as err:
+            except (ProvisioningError, WorkerStopped) as err:
                 self._wake(machine, err)
                 raise
         host.step("capture:stored")
@@ -77,7 +83,7 @@ class Capture:
                 " left from a capture that did not end, remove it there and capture again",
                 blame=Blame.IMAGE,
             )
-        for place in (self._host.masters, self._host.repository):
+        for place in (self._host.masters, self._host.repository, self._host.local_repository):
             if place is not None:
                 place.refuse_incomplete(self._image)
 
@@ -202,13 +208,14 @@ class Capture:
             version=facts.get("config.version", ""),
         )
 
-    def _wake(self, machine: Machine, why: ProvisioningError) -> None:
+    def _wake(self, machine: Machine, why: BaseException) -> None:
         """After a failure the computer runs as before, for its user or an administrator."""
         self._host.tools.log.warning("the capture failed, the VM is started again", reason=str(why))
-        try:
-            self._host.machines.power_on(machine)
-        except ProvisioningError as err:
-            self._host.tools.log.error("the VM could not be started again", reason=str(err))
+        with self._host.session.farewell():
+            try:
+                self._host.machines.power_on(machine)
+            except ProvisioningError as err:
+                self._host.tools.log.error("the VM could not be started again", reason=str(err))
 
 
 def _discard(drafts: list[Draft]) -> None:

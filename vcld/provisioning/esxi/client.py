@@ -172,7 +172,8 @@ class Client:
                     if info.get("info.progress") is not None:
                         on_progress(info["info.progress"])
         except WorkerStopped:
-            self._cancel(task)
+            if not self.session.is_leaving:
+                self._cancel(task)
             raise
         state = info.get("info.state")
         if state == "success":

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
+from vcld.errors import Blame, FatalProvisioningError, ProvisioningError, WorkerStopped
 from vcld.provisioning.esxi import marker, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.marker import MARKER, Hardware, Marker
@@ -163,7 +163,7 @@ class ImageFolder:
             confirm()
             made = marker.describe(name, present, hardware, known)
             self.files.write_text(folder / MARKER, made.to_text())
-        except ProvisioningError:
+        except (ProvisioningError, WorkerStopped):
             draft.discard()
             raise
         return draft
@@ -196,10 +196,7 @@ class Draft:
 
     def discard(self) -> None:
         """Remove it, if possible: the next copy of the image tries again."""
-        try:
-            self.files.delete(self.folder)
-        except ProvisioningError:
-            return
+        self.files.discard(self.folder)
 
 
 def data_bytes(name: str, files: Mapping[str, FileFacts]) -> int:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
+from vcld.errors import Blame, FatalProvisioningError, ProvisioningError, WorkerStopped
 from vcld.provisioning.esxi import descriptor, marker, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.images import StoredImage
@@ -32,6 +32,20 @@ class LocalFolder:
             FatalProvisioningError: it is there, and damaged.
         """
         naming.check_image(name)
+        try:
+            return self._find(name)
+        except (OSError, UnicodeDecodeError) as err:
+            raise self._unreadable(name, err) from err
+
+    def _unreadable(self, name: str, err: Exception) -> FatalProvisioningError:
+        why = err.strerror if isinstance(err, OSError) else "it is no text"
+        where = getattr(err, "filename", None) or self._base / name / MARKER
+        return FatalProvisioningError(
+            f"image {name} in the repository {self._base} cannot be read: {where}: {why}",
+            blame=Blame.MANAGEMENT_NODE if isinstance(err, OSError) else Blame.IMAGE,
+        )
+
+    def _find(self, name: str) -> StoredImage | None:
         folder = self._base / name
         if not (folder / f"{name}.vmdk").is_file():
             return None
@@ -47,8 +61,15 @@ class LocalFolder:
             capacity, hardware = found.capacity_kib, found.hardware
         elif naming.reference_of(name) in present:
             hardware = hardware_of(self._read_reference(name))
+        described = descriptor.read(folder / f"{name}.vmdk")
+        gone = [one.name for one in descriptor.extents_of(described) if one.name not in present]
+        if gone:
+            raise FatalProvisioningError(
+                f"image {name} in {folder} is damaged: {gone[0]} is not there; restore it",
+                blame=Blame.IMAGE,
+            )
         if capacity is None:
-            capacity = descriptor.capacity_kib(descriptor.read(folder / f"{name}.vmdk"))
+            capacity = descriptor.capacity_kib(described)
         nowhere = DatastorePath("", name)
         return StoredImage(
             name=name,
@@ -57,6 +78,18 @@ class LocalFolder:
             capacity_kib=capacity,
             hardware=hardware,
         )
+
+    def refuse_incomplete(self, name: str) -> None:
+        """Make sure, before a capture, that its place is free.
+
+        Raises:
+            FatalProvisioningError: a folder is there that holds no complete image.
+        """
+        folder = self._base / name
+        if folder.exists() and not (folder / f"{name}.vmdk").is_file():
+            raise FatalProvisioningError(
+                f"{folder} is there but holds no {name}.vmdk: remove the folder", blame=Blame.IMAGE
+            )
 
     def reference(self, image: StoredImage) -> str:
         """The vmx file of the VM that it was captured from, which Perl daemons read; or empty."""
@@ -74,15 +107,25 @@ class LocalFolder:
 
         Returns:
             The folder.
+
+        Raises:
+            ProvisioningError: a file cannot be read, or sent; the folder is gone.
         """
         folder = base / f"{image.name}{naming.PARTIAL}up-{secrets.token_hex(4)}"
         self._files.make_folder(folder)
         done = 0
-        for name, facts in sorted(image.files.items()):
-            if name.endswith(".vmdk"):
-                self._files.upload(self._base / image.name / name, folder / name)
-                done += facts.size_bytes
-                on_progress(done * 100 // max(1, image.size_bytes))
+        try:
+            for name, facts in sorted(image.files.items()):
+                if name.endswith(".vmdk"):
+                    self._files.upload(self._base / image.name / name, folder / name)
+                    done += facts.size_bytes
+                    on_progress(done * 100 // max(1, image.size_bytes))
+        except OSError as err:
+            self._files.discard(folder)
+            raise self._unreadable(image.name, err) from err
+        except (ProvisioningError, WorkerStopped):
+            self._files.discard(folder)
+            raise
         return folder
 
     def store(self, name: str, folder: DatastorePath) -> Path:
