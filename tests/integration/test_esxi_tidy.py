@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
+
+from pyVim.connect import Disconnect
+from sqlalchemy.engine import Engine
 
 from tests import esxi_fixtures
 from tests.daemon import Daemon, Daemons, eventually
-from tests.esxi_site import CAPTURED, FIRST, EsxiSite, daemon_keys
+from tests.esxi_site import CAPTURED, FIRST, SECOND, EsxiSite, daemon_keys
 from tests.integration.test_esxi_kills import in_use
 from tests.site import NEW_REVISION
+from vcld.schema.engine import Database
+from vcld.store import leases
+
+GIB = 1 << 30
+THIRD = "simulator-third-v1"
 
 mode, hosts, site = esxi_fixtures.mode, esxi_fixtures.hosts, esxi_fixtures.site
 daemons, daemon = esxi_fixtures.daemons, esxi_fixtures.daemon
@@ -26,6 +35,8 @@ def copying(site: EsxiSite, daemon: Daemon) -> int:
     site.vcsim.rules({"method": "CopyVirtualDisk_Task", "action": "hang"})
     site.set_state(request, "image")
     eventually(lambda: calls(site, "CopyVirtualDisk_Task"), daemon.describe)
+    before = calls(site, "WaitForUpdatesEx")
+    eventually(lambda: calls(site, "WaitForUpdatesEx") > before, daemon.describe)
     return request
 
 
@@ -58,6 +69,19 @@ def test_capture_that_an_operator_stops_leaves_the_vm_running(
     site.set_state(request, "image", "maintenance")
     eventually(lambda: site.pair(request) == "gone", daemon.describe)
     assert site.content(site.repository, CAPTURED)["imagerevision_id"] == NEW_REVISION
+
+
+def test_capture_that_is_refused_a_folder_leaves_the_vm_running(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    request = in_use(site, daemon)
+    site.vcsim.rules({"method": "MakeDirectory", "action": "fault", "fault": "NoPermission"})
+
+    site.set_state(request, "image")
+
+    eventually(lambda: site.pair(request).startswith("maintenance"), daemon.describe)
+    assert daemon.events("the capture failed, the VM is started again")
+    assert site.machines()[f"vm1_{FIRST}"].power == "poweredOn"
 
 
 def test_capture_that_stops_at_a_host_that_is_away_ends_all_the_same(
@@ -196,3 +220,63 @@ def test_folder_in_the_way_of_a_capture_is_told_of_before_the_vm_is_shut_down(
     )
     assert calls(site, "CopyVirtualDisk_Task") == 0
     assert site.world.computer("vm1").is_answering
+
+
+def test_masters_that_are_the_repository_s_own_images_are_never_removed(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    """Both paths are one folder; and a folder of this node that the host has as a datastore."""
+    for path in ("/vmfs/volumes/shared/masters", str(site.masters)):
+        shutil.rmtree(site.masters, ignore_errors=True)
+        site.execute(f"UPDATE vmprofile SET repositorypath = '{path}'")
+        for image in (FIRST, SECOND):
+            site.store(site.masters, image)
+        site.vcsim.free_space(shared=GIB)
+        site.set_computer(1, "available")
+
+        request = site.ask("reload", 1)
+
+        eventually(lambda: daemon.events("work ended"), daemon.describe)
+        eventually(lambda: site.pair(request) == "gone", daemon.describe)  # noqa: B023
+        (ended,) = daemon.events("work ended", request_id=request)
+        assert "too little space" in ended["reason"]
+        assert sorted(path.name for path in site.masters.iterdir()) == [FIRST, SECOND]
+
+
+def test_image_is_captured_once_where_both_paths_are_one_folder(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    site.execute("UPDATE vmprofile SET repositorypath = 'shared/masters'")
+    site.store(site.masters, FIRST)
+    daemon = daemons.start(**daemon_keys(site))
+    request = in_use(site, daemon)
+
+    site.set_state(request, "image")
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert site.content(site.masters, CAPTURED)["imagerevision_id"] == NEW_REVISION
+
+
+def test_what_dead_copies_left_makes_room_first_and_what_goes_on_stays(
+    site: EsxiSite, daemon: Daemon, database: Engine
+) -> None:
+    dead, alive = site.masters / f"{SECOND}.vcld-removed", site.masters / f"{THIRD}.vcld-12345678"
+    site.execute(f"UPDATE imagerevision SET imagename = '{THIRD}' WHERE id = 22")
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "part.vmdk").write_text("half")
+    session = site.vcsim.connect()
+    stores = session.RetrieveContent().rootFolder.childEntity[0].datastore
+    (url,) = (store.summary.url for store in stores if store.name == "shared")
+    Disconnect(session)
+    shared, name = Database(database), f"master:{url}/masters/{THIRD}"
+    token = shared.run(lambda c: leases.join(c, name, reservationid=4711))
+    shared.run(lambda c: leases.advance(c, name, token, limit=1))
+    site.vcsim.free_space(shared=GIB)
+
+    request = site.ask("reload", 1)
+
+    eventually(lambda: daemon.events("work ended", request_id=request), daemon.describe)
+    assert not dead.exists()
+    assert alive.exists()
+    assert [path.name for path in site.masters.iterdir()] == [alive.name]

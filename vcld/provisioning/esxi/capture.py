@@ -57,7 +57,7 @@ class Capture:
                 self._shut_down(machine)
                 host.step("capture:off")
                 self._store(machine, disk)
-            except (ProvisioningError, WorkerStopped) as err:
+            except (Exception, WorkerStopped) as err:
                 self._wake(machine, err)
                 raise
         host.step("capture:stored")
@@ -123,7 +123,9 @@ class Capture:
 
     def _store(self, machine: Machine, disk: Disk) -> None:
         host = self._host
-        places = [place for place in (host.repository, host.masters) if place is not None]
+        places = [host.masters]
+        if host.repository is not None and host.repository.base != host.masters.base:
+            places.insert(0, host.repository)
         hardware, reference = self._hardware(machine, disk), self._reference(machine)
         size = self._size_bytes(disk)
         needs: dict[str, tuple[Datastore, int]] = {}

@@ -98,6 +98,10 @@ class ImageFolder:
             return present
         return {**present, **{name: FileFacts(size_bytes=size) for name, size in then.items()}}
 
+    def holds(self, entry: str) -> bool:
+        """True when a folder of this name is there, whatever it holds."""
+        return self.files.list(self.base / entry) is not None
+
     def refuse_incomplete(self, name: str) -> None:
         """Make sure, before a copy, that its place is free.
 
@@ -163,7 +167,7 @@ class ImageFolder:
             confirm()
             made = marker.describe(name, present, hardware, known)
             self.files.write_text(folder / MARKER, made.to_text())
-        except (ProvisioningError, WorkerStopped):
+        except (Exception, WorkerStopped):
             draft.discard()
             raise
         return draft

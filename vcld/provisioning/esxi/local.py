@@ -79,6 +79,10 @@ class LocalFolder:
             hardware=hardware,
         )
 
+    def holds(self, entry: str) -> bool:
+        """True when a folder of this name is there, whatever it holds."""
+        return (self._base / entry).exists()
+
     def refuse_incomplete(self, name: str) -> None:
         """Make sure, before a capture, that its place is free.
 
@@ -120,11 +124,10 @@ class LocalFolder:
                     self._files.upload(self._base / image.name / name, folder / name)
                     done += facts.size_bytes
                     on_progress(done * 100 // max(1, image.size_bytes))
-        except OSError as err:
+        except (Exception, WorkerStopped) as err:
             self._files.discard(folder)
-            raise self._unreadable(image.name, err) from err
-        except (ProvisioningError, WorkerStopped):
-            self._files.discard(folder)
+            if isinstance(err, OSError):
+                raise self._unreadable(image.name, err) from err
             raise
         return folder
 

@@ -116,6 +116,7 @@ class Session:
 
         Work that need not stop is not changed by it.
         """
+        self.cancellation.look()  # who failed may know before it is told
         if self.cancellation.reason() is None:
             yield
             return
