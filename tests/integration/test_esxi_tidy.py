@@ -213,8 +213,9 @@ def test_folder_in_the_way_of_a_capture_is_told_of_before_the_vm_is_shut_down(
 
     site.set_state(request, "image")
 
-    eventually(lambda: site.pair(request).startswith("maintenance"), daemon.describe)
-    (ended,) = daemon.events("work ended", next_state="maintenance")
+    (ended,) = eventually(
+        lambda: daemon.events("work ended", next_state="maintenance"), daemon.describe
+    )
     assert ended["reason"] == (
         f"{local / CAPTURED} is there but holds no {CAPTURED}.vmdk: remove the folder"
     )
