@@ -34,6 +34,7 @@ from vcld.provisioning.esxi import (
     naming,
     placing,
     rights,
+    space,
     spec,
     usage,
     vmx,
@@ -486,3 +487,8 @@ def test_mac_address_is_read_however_it_is_written() -> None:
     wrong = dataclasses.replace(computer, eth0macaddress="00:50:56")
     with pytest.raises(FatalProvisioningError, match=r"eth0macaddress of computer .* no MAC"):
         naming.mac_addresses(wrong)
+
+
+def test_space_that_is_needed_is_never_called_nothing() -> None:
+    assert space._gib(1) == "0.1 GiB"
+    assert space._gib(2 << 30) == "2.0 GiB"

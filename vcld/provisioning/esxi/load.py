@@ -271,6 +271,12 @@ class Loader:
                 good = good and bool(disk.chain) and parse(disk.chain[-1]) == master.disk
         if good:
             return
+        if not self._host.machines.power_state(machine):
+            raise BackendUnavailableError(
+                f"the virtual machine {self._name} was removed from its VM host, and not by this"
+                " load: it is done over",
+                blame=Blame.NOBODY,
+            )
         self._host.machines.remove([machine])
         raise ProvisioningError(
             f"the VM host did not make the disk of {self._name} as it was told: it would write"

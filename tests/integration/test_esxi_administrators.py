@@ -1,0 +1,97 @@
+"""What administrators do to VMs by hand, beside vcld."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from pyVim.connect import Disconnect
+from pyVim.task import WaitForTask
+from pyVmomi import vim
+
+from tests import esxi_fixtures
+from tests.daemon import Daemon, eventually
+from tests.esxi_site import FIRST, EsxiSite
+from tests.integration.test_esxi_faults import add_foreign_vm, calls, loaded
+
+mode, hosts = esxi_fixtures.each_mode, esxi_fixtures.hosts
+site = esxi_fixtures.site
+daemons, daemon = esxi_fixtures.daemons, esxi_fixtures.daemon
+NAME = f"vm1_{FIRST}"
+
+
+def administer(site: EsxiSite, name: str, work: Callable[[Any], Any]) -> None:
+    """Do something with a VM, as soon as it is there."""
+    session = site.vcsim.connect()
+    content = session.RetrieveContent()
+
+    def find() -> Any:
+        kinds = [vim.VirtualMachine]
+        view = content.viewManager.CreateContainerView(content.rootFolder, kinds, True)
+        return next((vm for vm in view.view if vm.name == name), None)
+
+    work(eventually(find))
+    Disconnect(session)
+
+
+def configure(vm: Any, **facts: Any) -> None:
+    WaitForTask(vm.ReconfigVM_Task(vim.vm.ConfigSpec(**facts)))
+
+
+def test_clone_that_somebody_made_of_the_computer_s_vm_is_left_alone(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    """A clone has all of the other's configuration, and with that its owner."""
+    add_foreign_vm(site, "vm1_backup", "00:50:56:00:07:07")
+    owner = vim.option.OptionValue(key="vcl.computer_id", value="1")
+    administer(site, "vm1_backup", lambda vm: configure(vm, extraConfig=[owner]))
+
+    loaded(site, daemon)
+
+    assert sorted(site.machines()) == ["vm1_backup", NAME]
+    assert site.machines()["vm1_backup"].power == "poweredOn"
+
+
+def test_vm_that_was_moved_to_another_folder_leaves_nothing_there(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    """When vSphere moves a VM to another datastore, it names the folder after the VM."""
+    loaded(site, daemon)
+    folder = site.folder / "local0" / f"{NAME}_1"
+    shutil.move(site.vms / "vm1_2-v1", folder)
+    files = vim.vm.FileInfo(vmPathName=f"[local] {NAME}_1/vm1_2-v1.vmx")
+    administer(site, NAME, lambda vm: configure(vm, files=files))
+    site.set_computer(1, "reload")
+
+    loaded(site, daemon)
+
+    assert site.machines()[NAME].path == "[shared] vms/vm1_2-v1/vm1_2-v1.vmx"
+    assert not folder.exists()
+
+
+def test_vm_that_somebody_removes_while_it_is_made_is_made_again(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    rule = {"method": "CreateVM_Task", "action": "slow", "seconds": 2, "times": 1}
+    site.vcsim.rules(rule)
+    request = site.ask("reload", 1)
+    eventually(lambda: calls(site, "CreateVM_Task"), daemon.describe)
+
+    administer(site, NAME, lambda vm: vm.UnregisterVM())
+
+    (postponed,) = eventually(lambda: daemon.events("work postponed"), daemon.describe)
+    assert "vm1 was removed from its VM host, and not by this load" in postponed["reason"]
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert site.computer(1) == "available"
+    assert list(site.machines()) == [NAME]
+
+
+def test_vm_that_was_renamed_is_still_the_computer_s(site: EsxiSite, daemon: Daemon) -> None:
+    loaded(site, daemon)
+    administer(site, NAME, lambda vm: WaitForTask(vm.Rename_Task("Ada's own")))
+    site.set_computer(1, "reload")
+
+    loaded(site, daemon)
+
+    assert list(site.machines()) == [NAME]
