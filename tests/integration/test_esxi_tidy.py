@@ -281,3 +281,22 @@ def test_what_dead_copies_left_makes_room_first_and_what_goes_on_stays(
     assert not dead.exists()
     assert alive.exists()
     assert [path.name for path in site.masters.iterdir()] == [alive.name]
+
+
+@both_modes
+def test_session_that_ends_during_the_copy_of_a_capture_is_renewed(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    request = in_use(site, daemon)
+    site.vcsim.counted(reset=True)
+    site.vcsim.rules({"method": "CopyVirtualDisk_Task", "action": "slow", "seconds": 3})
+    site.set_state(request, "image")
+    eventually(lambda: calls(site, "CopyVirtualDisk_Task"), daemon.describe)
+
+    assert site.vcsim.expire_sessions() == 1
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert site.content(site.repository, CAPTURED)["imagerevision_id"] == NEW_REVISION
+    assert calls(site, "CopyVirtualDisk_Task") == 2  # to the repository, and as a master
+    assert daemon.events("the session has ended, logging in again")
+    assert not daemon.events("the capture failed, the VM is started again")

@@ -231,7 +231,9 @@ class Files:
         into: BinaryIO | None = None,
     ) -> tuple[int, bytes]:
         session = self._client.session
-        if clock.monotonic() - session.called_at > IDLE_SECONDS:
+        is_idle = clock.monotonic() - session.called_at > IDLE_SECONDS
+        if is_idle or isinstance(body, _Watched):
+            # A large file is cut off in the middle, rather than refused, when it has ended.
             self._renew_session()
         done = self._send(method, path, body, size_bytes, into)
         if done[0] == UNAUTHORIZED and (not isinstance(body, _Watched) or body.rewind()):
