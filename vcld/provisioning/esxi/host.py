@@ -28,6 +28,8 @@ from vcld.store import secrets
 
 #: Of the column vcld_lease.name.
 LONGEST_LEASE = 190
+#: How long another host may be away that is only asked what it uses; others wait meanwhile.
+NEIGHBOUR_SECONDS = 5.0
 
 
 class Host:
@@ -38,6 +40,8 @@ class Host:
         reservation: Reservation,
         tools: Tools,
         on_step: Callable[[str], None] = lambda name: None,
+        *,
+        patience_seconds: float | None = None,
     ) -> None:
         self.reservation = reservation
         self.leases = Leases(reservation, tools)
@@ -45,6 +49,8 @@ class Host:
         renewing = Renewing(tools.cancellation, self.leases.tick)
         self.tools = dataclasses.replace(tools, cancellation=renewing)
         self._on_step = on_step
+        usual = tools.settings.vsphere_patience_seconds
+        self._patience_seconds = usual if patience_seconds is None else patience_seconds
 
     def step(self, name: str) -> None:
         """Enter a named step: a point at which a worker may stop, or die, and be done over.
@@ -78,7 +84,7 @@ class Host:
             ),
             self.tools.cancellation,
             self.tools.log,
-            patience_seconds=self.tools.settings.vsphere_patience_seconds,
+            patience_seconds=self._patience_seconds,
         )
 
     @cached_property
@@ -166,9 +172,13 @@ class Host:
         self.refresh()
 
     def neighbour(self, vmhost: VMHost) -> Host:
-        """Another VM host, for the same worker; the caller closes it."""
+        """Another VM host, for the same worker; the caller closes it.
+
+        Without it there is less room, no more: nobody waits long for one that is away.
+        """
         computer = dataclasses.replace(self.reservation.computer, vmhost=vmhost)
-        return Host(dataclasses.replace(self.reservation, computer=computer), self.tools)
+        reservation = dataclasses.replace(self.reservation, computer=computer)
+        return Host(reservation, self.tools, patience_seconds=NEIGHBOUR_SECONDS)
 
     def limit(self, what: str, name: str, default: int) -> int:
         """A limit of the site: variable ``vmware|WHAT|NAME``, or ``vmware|WHAT`` for all."""
