@@ -75,6 +75,19 @@ def test_next_worker_of_a_reservation_takes_over_what_the_dead_one_held(
     assert site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
 
 
+def test_leases_of_workers_that_nobody_succeeded_are_swept_away(site: EsxiSite, run: Run) -> None:
+    for reservationid, minutes in ((7, 11), (8, 1)):
+        token = run(leases.join, "x", reservationid=reservationid)
+        site.execute(
+            f"UPDATE vcld_lease SET expires_at = UTC_TIMESTAMP() - INTERVAL {minutes} MINUTE"
+            f" WHERE token = {token}"
+        )
+
+    run(leases.forget, 9)
+
+    assert site.scalar("SELECT GROUP_CONCAT(reservationid) FROM vcld_lease") == "8"
+
+
 def test_loads_per_host_are_bounded(site: EsxiSite, daemons: Daemons) -> None:
     site.variable("vmware|loads|esx1.example.org", 1)
     site.variable("vmware|loads", 2)
