@@ -166,6 +166,26 @@ def test_file_of_hosts_that_cannot_be_meant_is_refused(
         make_endpoint(make_vmhost(), Settings(vsphere_config=str(path)), nothing)
 
 
+@pytest.mark.parametrize("data", [b"hosts: [a, b\n", b"hosts: \xff\n"])
+def test_file_of_hosts_that_is_not_yaml_is_refused_in_one_line(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "vsphere.yaml"
+    path.write_bytes(data)
+
+    with pytest.raises(ConfigError, match=r"vsphere.yaml is not YAML: .") as raised:
+        make_endpoint(make_vmhost(), Settings(vsphere_config=str(path)), nothing)
+
+    assert "\n" not in str(raised.value)
+
+
+def test_key_of_the_file_of_hosts_without_a_value_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "vsphere.yaml"
+    path.write_text("hosts:\n  esx1:\n    ca_file:\n    thumbprint:\n    port: 8443\n")
+
+    endpoint = make_endpoint(make_vmhost(), Settings(vsphere_config=str(path)), nothing)
+
+    assert (endpoint.ca_file, endpoint.thumbprint, endpoint.port) == ("", "", 8443)
+
+
 def test_reference_file_of_the_perl_daemon_is_read() -> None:
     text = (
         '#!/usr/bin/vmware\nguestOS = "rhel7-64"\nscsi0.virtualDev = "pvscsi"\n'
