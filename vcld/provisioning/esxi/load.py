@@ -21,6 +21,7 @@ from vcld.errors import (
 from vcld.provisioning.esxi import (
     creating,
     disks,
+    leftovers,
     masters,
     naming,
     placing,
@@ -179,7 +180,13 @@ class Loader:
         folder = self._folder
         if not own:
             # A worker may have died before it registered what it made.
-            machines.remove_folders(self._base)
+            kept = leftovers.remove(self._host, self._base)
+            if kept:
+                raise ProvisioningError(
+                    f"{kept[0]} is in use by a VM on another host that sees the datastore: if"
+                    f" {self._name} was on that host before, remove its VM there",
+                    blame=Blame.COMPUTER,
+                )
         elif folder not in {vm.path.parent for vm in own if vm.path is not None}:
             self._host.files.delete(folder)
 

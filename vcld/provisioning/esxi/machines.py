@@ -198,15 +198,16 @@ class Machines:
             if machine.path is not None and self._is_removable(machine, machine.path):
                 self._files.delete(machine.path.parent)
 
-    def remove_folders(self, base: DatastorePath) -> None:
-        """Delete folders of the computer that no registered VM uses any more."""
+    def left_folders(self, base: DatastorePath) -> list[DatastorePath]:
+        """Folders of the computer that no VM that is registered here uses any more."""
         used = {vm.path.parent for vm in self._inventory.machines if vm.path is not None}
         own = {vm.path.parent for vm in self.own() if vm.path is not None}
-        for name, facts in (self._files.list(base) or {}).items():
-            folder = base / name
-            if naming.is_folder_of(self._computer, name) and folder not in used - own:
-                if facts.is_folder:
-                    self._files.delete(folder)
+        return [
+            base / name
+            for name, facts in (self._files.list(base) or {}).items()
+            if naming.is_folder_of(self._computer, name) and facts.is_folder
+            if base / name not in used - own
+        ]
 
     def unregister(self, machine: Machine) -> None:
         """Remove a VM from the register, and leave its files.

@@ -37,7 +37,10 @@ def make_room(host: Host, store: Datastore, missing: int, keep: str) -> None:
         if missing > 0 and mark and image in known and image != keep:
             missing -= _hold(host, image, partial(_clear, host, name))
     host.refresh()  # the load has just removed its own
-    if missing <= 0 or used_folders(host) is None:
+    if missing <= 0:
+        return
+    if used_folders(host) is None:
+        host.tools.log.warning("no master is removed: nobody knows which of them are in use")
         return
     for name in known:
         if missing <= 0:
