@@ -223,6 +223,54 @@ def test_folder_in_the_way_of_a_capture_is_told_of_before_the_vm_is_shut_down(
     assert site.world.computer("vm1").is_answering
 
 
+def test_repository_that_is_not_there_is_told_of_before_the_vm_is_shut_down(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    local = site.use_local_repository()
+    request = in_use(site, daemon)
+    site.vcsim.counted(reset=True)
+    shutil.rmtree(local)
+
+    site.set_state(request, "image")
+
+    (ended,) = eventually(
+        lambda: daemon.events("work ended", next_state="maintenance"), daemon.describe
+    )
+    assert ended["reason"].startswith(f"the repository {local} is not there on this management")
+    assert calls(site, "CopyVirtualDisk_Task") == 0
+    assert site.world.computer("vm1").is_answering
+
+
+def test_repository_of_the_node_without_room_is_told_of_before_anything_is_copied(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    """A snapshot of the VM's disk is larger than any disk."""
+    site.use_local_repository()
+    request = in_use(site, daemon)
+    with (site.vms / "vm1_2-v1" / "vm1_2-v1-000001.vmdk").open("wb") as writer:
+        writer.truncate(8 << 40)
+    site.vcsim.counted(reset=True)
+
+    site.set_state(request, "image")
+
+    (ended,) = eventually(
+        lambda: daemon.events("work ended", next_state="maintenance"), daemon.describe
+    )
+    assert ended["reason"].startswith(f"{CAPTURED} needs 83886")
+    assert f" MB in {site.folder / 'archive'}, where " in ended["reason"]
+    assert calls(site, "CopyVirtualDisk_Task") == 0
+    assert site.machines()[f"vm1_{FIRST}"].power == "poweredOn"
+
+
+def test_name_of_an_image_that_ends_in_a_space_is_refused(site: EsxiSite, daemon: Daemon) -> None:
+    site.execute("UPDATE imagerevision SET imagename = CONCAT(imagename, ' ')")
+
+    request = site.ask("reload", 1)
+
+    (ended,) = eventually(lambda: daemon.events("work ended", request_id=request), daemon.describe)
+    assert ended["reason"] == f"'{FIRST} ' cannot be the name of an image"
+
+
 def test_masters_that_are_the_repository_s_own_images_are_never_removed(
     site: EsxiSite, daemon: Daemon
 ) -> None:

@@ -128,6 +128,9 @@ class Capture:
             places.insert(0, host.repository)
         hardware, reference = self._hardware(machine, disk), self._reference(machine)
         size = self._size_bytes(disk)
+        local = host.local_repository
+        if local is not None:
+            local.refuse_full(self._image, size)
         needs: dict[str, tuple[Datastore, int]] = {}
         for place in places:
             store = host.datastore_of(place.base)
@@ -145,7 +148,6 @@ class Capture:
             for place in places:
                 host.step("capture:copy")
                 drafts.append(self._copy(place, disk, hardware, reference))
-            local = host.local_repository
             if local is not None:
                 host.step("capture:fetch")
                 fetched = local.store(self._image, drafts[-1].folder)

@@ -84,11 +84,18 @@ class LocalFolder:
         return (self._base / entry).exists()
 
     def refuse_incomplete(self, name: str) -> None:
-        """Make sure, before a capture, that its place is free.
+        """Make sure, before a capture, that its place is free and can be written to.
 
         Raises:
-            FatalProvisioningError: a folder is there that holds no complete image.
+            FatalProvisioningError: a folder is there that holds no complete image; or there is
+                no repository.
         """
+        if not os.access(self._base, os.W_OK | os.X_OK):
+            raise FatalProvisioningError(
+                f"the repository {self._base} is not there on this management node, or cannot be"
+                " written",
+                blame=Blame.MANAGEMENT_NODE,
+            )
         folder = self._base / name
         if folder.exists() and not (folder / f"{name}.vmdk").is_file():
             raise FatalProvisioningError(
@@ -194,13 +201,7 @@ class LocalFolder:
             shutil.rmtree(old, ignore_errors=True)
         try:
             self._base.mkdir(mode=0o755, parents=True, exist_ok=True)
-            free = shutil.disk_usage(self._base).free
-            if free < size_bytes:
-                raise FatalProvisioningError(
-                    f"{name} needs {size_bytes >> 20} MB in {self._base}, where {free >> 20} MB"
-                    " are free",
-                    blame=Blame.MANAGEMENT_NODE,
-                )
+            self.refuse_full(name, size_bytes)
             target = self._base / f"{name}{naming.PARTIAL}{secrets.token_hex(4)}"
             target.mkdir(mode=0o755)
         except OSError as err:
@@ -209,6 +210,21 @@ class LocalFolder:
                 blame=Blame.MANAGEMENT_NODE,
             ) from err
         return target
+
+    def refuse_full(self, name: str, size_bytes: int) -> None:
+        """Make sure that there is room for an image.
+
+        Raises:
+            FatalProvisioningError: there is not.
+            OSError: nobody can tell.
+        """
+        free = shutil.disk_usage(self._base).free
+        if free < size_bytes:
+            raise FatalProvisioningError(
+                f"{name} needs {size_bytes >> 20} MB in {self._base}, where {free >> 20} MB"
+                " are free",
+                blame=Blame.MANAGEMENT_NODE,
+            )
 
     def publish(self, name: str, target: Path) -> None:
         """Give a fetched copy the image's name.

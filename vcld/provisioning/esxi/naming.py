@@ -14,7 +14,7 @@ from vcld.snapshot import Computer, Reservation, VMProfile
 
 #: What vSphere allows for the name of a VM.
 LONGEST_NAME = 80
-_IMAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*")
+_IMAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*(?<! )")
 _FOLDER = re.compile(r"(?P<computer>[\w.-]+?)_(?P<image>\d+)-v(?P<revision>\d+)(_|$)")
 #: Names of images end so, and with them those of VMs.
 _REVISION = re.compile(r"-v\d+\b")
