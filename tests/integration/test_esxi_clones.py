@@ -7,13 +7,8 @@ tests/vcsim/clones.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-from pyVim.connect import Disconnect
 from pyVim.task import WaitForTask
-from pyVmomi import vim
 
 from tests import esxi_fixtures
 from tests.daemon import Daemon, Daemons, eventually
@@ -192,23 +187,13 @@ def test_source_that_is_broken_is_replaced_and_not_removed_from_under_its_clones
     assert site.machines()[f"vm2_{FIRST}"].power == "poweredOn"
 
 
-def administer(site: EsxiSite, vm: str, work: Callable[[Any], None]) -> None:
-    """What an administrator does with a VM."""
-    session = site.vcsim.connect()
-    content = session.RetrieveContent()
-    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
-    (found,) = (one for one in view.view if one.name == vm)
-    work(found)
-    Disconnect(session)
-
-
 def test_source_whose_snapshot_is_gone_keeps_the_files_that_clones_need(
     site: EsxiSite, daemon: Daemon
 ) -> None:
     loaded(site, daemon, 1)
     (folder,) = site.vms.glob(f"{SOURCE}.*")
     disks = sorted(folder.glob("*.vmdk"))
-    administer(site, SOURCE, lambda vm: WaitForTask(vm.RemoveAllSnapshots_Task()))
+    site.vcsim.administer(SOURCE, lambda vm: WaitForTask(vm.RemoveAllSnapshots_Task()))
 
     loaded(site, daemon, 2)
 
@@ -221,7 +206,7 @@ def test_source_whose_snapshot_is_gone_keeps_the_files_that_clones_need(
 
 def test_folder_that_a_source_has_left_goes_with_its_master(site: EsxiSite, daemon: Daemon) -> None:
     loaded(site, daemon, 1)
-    administer(site, SOURCE, lambda vm: vm.UnregisterVM())
+    site.vcsim.administer(SOURCE, lambda vm: vm.UnregisterVM())
     gone = site.ask("tomaintenance", 1)
     eventually(lambda: site.pair(gone) == "gone", daemon.describe)
     assert list(site.vms.glob(f"{SOURCE}.*"))

@@ -48,7 +48,7 @@ class Capture:
         """
         host = self._host
         machine = host.machines.get()
-        disk = self._only_disk(machine)
+        self._only_disk(machine)
         what = f"the capture of {self._image}"
         with host.leases.hold(host.master_lease(self._image), what):
             self._refuse_taken()
@@ -56,7 +56,9 @@ class Capture:
                 host.step("capture:shut-down")
                 self._shut_down(machine)
                 host.step("capture:off")
-                self._store(machine, disk)
+                # Not as it was before: whoever makes backups makes snapshots, and what is written
+                # goes to another file then.
+                self._store(machine, self._only_disk(machine))
             except (Exception, WorkerStopped) as err:
                 self._wake(machine, err)
                 raise
