@@ -9,8 +9,8 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 from tests import esxi_fixtures
-from tests.daemon import Daemon, eventually
-from tests.esxi_site import CAPTURED, FIRST, EsxiSite
+from tests.daemon import Daemon, Daemons, eventually
+from tests.esxi_site import CAPTURED, FIRST, EsxiSite, daemon_keys
 from tests.integration.test_esxi_faults import add_foreign_vm, calls, loaded
 from tests.integration.test_esxi_kills import in_use
 from tests.site import NEW_REVISION
@@ -82,6 +82,25 @@ def test_vm_that_was_renamed_is_still_the_computer_s(site: EsxiSite, daemon: Dae
     loaded(site, daemon)
 
     assert list(site.machines()) == [NAME]
+
+
+def test_vm_that_somebody_makes_while_a_load_waits_for_its_turn_is_seen(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    site.variable("vmware|loads", 1)
+    daemon = daemons.start(**daemon_keys(site))
+    site.vcsim.rules({"method": "CreateVM_Task", "action": "slow", "seconds": 7, "match": NAME})
+    first = site.ask("reload", 1)
+    eventually(lambda: calls(site, "CreateVM_Task"), daemon.describe)
+    second = site.ask("reload", 2)
+    waits = "SELECT COUNT(*) FROM vcld_lease WHERE name LIKE 'loads:%%' AND slot IS NULL"
+    eventually(lambda: site.scalar(waits), daemon.describe)
+
+    add_foreign_vm(site, "printserver", "00:50:56:00:00:02")
+
+    (ended,) = eventually(lambda: daemon.events("work ended", request_id=second), daemon.describe)
+    assert ended["reason"].startswith("VM 'printserver' has the MAC address of vm2")
+    eventually(lambda: site.pair(first) == "gone", daemon.describe)
 
 
 def take_snapshot(vm: Any) -> None:

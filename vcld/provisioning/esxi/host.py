@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 
+from vcld import clock
 from vcld.errors import Blame, FatalProvisioningError, ReservationDataError
 from vcld.guest.interface import Tools
 from vcld.provisioning.esxi import naming
@@ -28,6 +29,8 @@ from vcld.store import secrets
 
 #: Of the column vcld_lease.name.
 LONGEST_LEASE = 190
+#: A look at the inventory is good for so long.
+FRESH_SECONDS = 5.0
 #: How long another host may be away that is only asked what it uses; others wait meanwhile.
 NEIGHBOUR_SECONDS = 5.0
 
@@ -50,6 +53,7 @@ class Host:
         self.tools = dataclasses.replace(tools, cancellation=renewing)
         self._on_step = on_step
         usual = tools.settings.vsphere_patience_seconds
+        self._read_at = 0.0
         self._patience_seconds = usual if patience_seconds is None else patience_seconds
 
     def step(self, name: str) -> None:
@@ -94,6 +98,7 @@ class Host:
     @cached_property
     def inventory(self) -> Inventory:
         """The inventory as it was when it was first asked for, or after ``refresh``."""
+        self._read_at = clock.monotonic()
         return read_inventory(self.client, self.vmhost)
 
     @cached_property
@@ -162,6 +167,11 @@ class Host:
         """Read the inventory anew when it is next asked for."""
         for name in ("inventory", "files", "machines", "masters", "repository", "local_repository"):
             self.__dict__.pop(name, None)
+
+    def freshen(self) -> None:
+        """After a wait for somebody else: what was read before may be no more."""
+        if clock.monotonic() - self._read_at > FRESH_SECONDS:
+            self.refresh()
 
     def close(self) -> None:
         """Log out, if anybody logged in. Never raises."""

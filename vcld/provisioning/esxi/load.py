@@ -80,6 +80,7 @@ class Loader:
 
     def _load(self) -> None:
         host, tell = self._host, self._host.tools.progress
+        host.freshen()
         tell("startload", f"preparing the load of {self._image} on {self._name}")
         self._refuse_maintenance()
         nets = spec.networks(self._reservation, host.inventory)
@@ -89,6 +90,7 @@ class Loader:
         tell("transfervm", f"putting {self._image} on datastore {host.masters.base.datastore}")
         host.step("load:master")
         master = masters.ensure(host, self._image)
+        host.freshen()
         host.step("load:space")
         with self._space(master):
             machine = self._make(master, nets)
