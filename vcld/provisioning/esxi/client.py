@@ -13,7 +13,14 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from vcld import clock
-from vcld.errors import Blame, LoadTimeoutError, ProvisioningError, WorkerStopped
+from vcld.errors import (
+    BackendUnavailableError,
+    Blame,
+    LoadTimeoutError,
+    ProvisioningError,
+    VcldError,
+    WorkerStopped,
+)
 from vcld.provisioning.esxi import faults
 from vcld.provisioning.esxi.session import Session
 from vcld.waiting import Cancellation, pauses
@@ -168,8 +175,10 @@ class Client:
                         break
                     if info.get("info.progress") is not None:
                         on_progress(info["info.progress"])
-        except WorkerStopped:
-            self._cancel(task)
+        except (VcldError, WorkerStopped) as err:
+            is_away = isinstance(err, BackendUnavailableError) and err.blame is Blame.VMHOST
+            if not (is_away or self.session.is_leaving):
+                self._cancel(task)
             raise
         state = info.get("info.state")
         if state == "success":
