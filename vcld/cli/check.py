@@ -19,6 +19,10 @@ from vcld.provisioning.interface import Provisioner
 from vcld.schema import check as schema_check
 from vcld.schema.engine import Database
 from vcld.store import modules, nodes, oddities
+from vcld.store.catalog import load_catalog
+
+#: A disk with less room than this counts as full.
+LOG_SPACE_BYTES = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     problems = find_problems(settings)
-    warnings = list(settings.warnings)
+    warnings = [*settings.warnings, *([] if problems else _variables(settings))]
     if options.json:
         print_json({"usable": not problems, "problems": problems, "warnings": warnings})
     else:
@@ -43,7 +47,7 @@ def find_problems(settings: Settings) -> list[str]:
     """All that is wrong, a sentence each."""
     problems = _unwritable(settings.pid_path.parent, "pidfile")
     if settings.log:
-        problems += _unwritable(settings.log_path.parent, "log")
+        problems += _unwritable(settings.log_path.parent, "log") or _full(settings.log_path)
     problems += _simulator(settings)
     database = service.connect(settings)
     try:
@@ -69,6 +73,22 @@ def _unwritable(folder: Path, key: str) -> list[str]:
     if os.access(folder, os.W_OK | os.X_OK):
         return []
     return [f"{key}: the folder {folder} is not there or cannot be written"]
+
+
+def _full(path: Path) -> list[str]:
+    """Whether lines can still be written. The daemon works on without, but tells nobody."""
+    try:
+        place = os.statvfs(path if path.exists() else path.parent)
+    except OSError as err:
+        return [f"log: {path}: {err.strerror}"]
+    free = place.f_bfree if os.geteuid() == 0 else place.f_bavail
+    if free * place.f_frsize >= LOG_SPACE_BYTES or not place.f_blocks:
+        return []
+    return [f"log: the disk of {path} is full: lines are lost; make room"]
+
+
+def _variables(settings: Settings) -> list[str]:
+    return service.connect(settings).run(load_catalog).odd_timings()
 
 
 def _clock(database: Database, settings: Settings) -> list[str]:
