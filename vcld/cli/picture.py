@@ -26,6 +26,8 @@ class Progress:
     fraction: float
     #: None: not a load, or nothing is known.
     seconds_left: float | None
+    #: How much longer the present step of a load takes than it should; 0: it may end yet.
+    late_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,4 +99,5 @@ def reckon(line: RequestLine, entries: list[Entry], flow: list[LoadStep]) -> Pro
         age_seconds=newest.age_seconds,
         fraction=max(0.0, min(1.0, 1 - left / total)),
         seconds_left=left,
+        late_seconds=furthest.age_seconds - spent,
     )
