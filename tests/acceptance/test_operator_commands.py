@@ -170,6 +170,19 @@ def test_status_tells_that_the_daemon_of_this_machine_has_died(
     assert "has died" in output(daemon.command("explain", str(request)))
 
 
+def test_status_names_the_computers_that_wait_for_a_person(site: Site, operator: Daemon) -> None:
+    site.set_computer(2, "failed")
+    site.set_computer(7, "failed")
+    site.set_computer(3, "maintenance")
+
+    assert document(operator.command("status", "--json"))["out_of_service"] == {
+        "failed": ["vm2", "vm7"],
+        "maintenance": ["vm3"],
+    }
+    text = output(operator.command("status"))
+    assert "vm2, vm7" in text
+
+
 def test_status_tells_which_requests_nobody_will_mend(site: Site, daemons: Daemons) -> None:
     daemon = daemons.start()
     odd, failed = site.ask("serverinuse", 1), site.ask("failed", 2, laststate="new")

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
-from vcld import clock
-from vcld.logs import LogFile
+from vcld import clock, logs
+from vcld.log_file import LogFile
 
 
 @pytest.fixture
@@ -127,6 +128,28 @@ def test_nothing_hurts_when_stderr_is_gone_as_well(monkeypatch: pytest.MonkeyPat
     assert stderr is not None
     with pytest.raises(OSError, match="No space"):
         stderr.close()
+
+
+@pytest.mark.parametrize("form", ["json", "vcld", "console"])
+def test_log_says_that_it_has_a_gap(path: Path, form: str) -> None:
+    logs.configure(form=form, path=path)
+    log = structlog.get_logger()
+    try:
+        log.info("before")
+        path.unlink()
+        path.mkdir()
+        log.info("lost")
+        log.info("lost too")
+        path.rmdir()
+        log.info("after")
+        log.info("last")
+    finally:
+        logs.configure()
+
+    gap, *others = path.read_text().splitlines()[-3:]
+    assert "the log has a gap: it could not be written" in gap
+    assert "2" in gap.partition("could not be written")[2]
+    assert ["after" in others[0], "last" in others[1]] == [True, True]
 
 
 def test_log_goes_on_in_the_file_when_there_is_space_again(

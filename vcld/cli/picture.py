@@ -36,6 +36,8 @@ class Picture:
     requests: list[RequestLine]
     progress: dict[int, Progress]
     computers: dict[str, int]
+    #: Names of the computers that are failed or in maintenance, by state.
+    out_of_service: dict[str, list[str]]
     #: Requests that are left out, by why.
     hidden: dict[str, int]
 
@@ -65,6 +67,7 @@ def load_picture(connection: Connection, *, everything: bool = False) -> Picture
         requests=requests,
         progress=progress,
         computers=overview.computer_counts(connection),
+        out_of_service=overview.out_of_service(connection),
         hidden={} if everything else overview.count_hidden(connection),
     )
 

@@ -14,6 +14,8 @@ from vcld.store.overview import NodeLine, RequestLine
 
 #: A step that takes so much longer than it should is told; estimates are rough.
 LATE_SECONDS = 60
+#: So many computers of a state are named.
+NAMES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +54,8 @@ def show(picture: Picture) -> None:
     out.print(table(f"Requests ({len(rows)})", columns, rows))
     if picture.hidden:
         out.print(picture.hidden_sentence)
-    counts = [(state, count) for state, count in picture.computers.items()]
-    out.print(table("Computers", ("state", "count"), counts))
+    counts = [(*pair, _names(picture, pair[0])) for pair in picture.computers.items()]
+    out.print(table("Computers", ("state", "count", "which"), counts))
 
 
 def request_row(line: RequestLine, picture: Picture) -> tuple[object, ...]:
@@ -82,6 +84,12 @@ def request_row(line: RequestLine, picture: Picture) -> tuple[object, ...]:
         progress.name if progress else "-",
         what,
     )
+
+
+def _names(picture: Picture, state: str) -> str:
+    names = picture.out_of_service.get(state, [])
+    more = len(names) - NAMES
+    return ", ".join(names[:NAMES]) + (f" and {more} more (--json)" if more > 0 else "")
 
 
 def _daemon(node: NodeLine) -> str:

@@ -195,6 +195,20 @@ def computer_counts(connection: Connection) -> dict[str, int]:
     return {name: count for name, count in connection.execute(query)}
 
 
+def out_of_service(connection: Connection) -> dict[str, list[str]]:
+    """Names, without the domain, of computers that only a person brings back, by state."""
+    query = (
+        sa.select(State.name, Computer.hostname)
+        .join(Computer, Computer.stateid == State.id)
+        .where(Computer.deleted == 0, State.name.in_(("failed", "maintenance")))
+        .order_by(State.name, Computer.hostname)
+    )
+    names: dict[str, list[str]] = {}
+    for state, hostname in connection.execute(query):
+        names.setdefault(state, []).append((hostname or "?").partition(".")[0])
+    return names
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLine:
     """A management node and its daemon."""
