@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import mmap
 import os
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,37 @@ from vcld.config.redaction import redact
 
 #: A broken log file is complained of at most this often.
 COMPLAIN_SECONDS = 60.0
+
+
+class _Damage:
+    """What is wrong with the file, in memory that forked processes share.
+
+    A worker that could not write its lines has mostly ended when there is room again, so another
+    process tells of them. Two that write at once may miscount; no more hangs on it.
+    """
+
+    _LAYOUT = struct.Struct("=QB")
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self._LAYOUT.size)
+
+    @property
+    def lost(self) -> int:
+        """Lines that were not written."""
+        return int(self._LAYOUT.unpack_from(self._memory)[0])
+
+    @lost.setter
+    def lost(self, lines: int) -> None:
+        self._LAYOUT.pack_into(self._memory, 0, lines, self.is_torn)
+
+    @property
+    def is_torn(self) -> bool:
+        """The last line has no end."""
+        return bool(self._LAYOUT.unpack_from(self._memory)[1])
+
+    @is_torn.setter
+    def is_torn(self, is_torn: bool) -> None:
+        self._LAYOUT.pack_into(self._memory, 0, self.lost, is_torn)
 
 
 class LogFile:
@@ -31,14 +64,15 @@ class LogFile:
         self._path = path
         #: The line that says how many are missing. It must not log: the logger is locked.
         self.tell_gap = tell_gap
-        self._lost = 0
+        self._damage = _Damage()
         self._file: io.FileIO | None = None
-        self._is_torn = False
         self._complained_at = float("-inf")
 
     def use(self, path: Path | None) -> None:
         """Write to this file from now on; None: to stderr."""
         self._close()
+        if path != self._path:
+            self._damage.is_torn = False
         self._path = path
         self._complained_at = float("-inf")
 
@@ -49,12 +83,12 @@ class LogFile:
             _to_stderr(text)
             return
         try:
-            if self._lost:
-                self._append(self._open(self._path), self.tell_gap(self._lost).encode())
-                self._lost = 0
+            if self._damage.lost:
+                self._append(self._open(self._path), self.tell_gap(self._damage.lost).encode())
+                self._damage.lost = 0
             self._append(self._open(self._path), text.encode("utf-8", "backslashreplace"))
         except OSError as err:
-            self._lost += 1
+            self._damage.lost += 1
             now = clock.monotonic()
             if now - self._complained_at >= COMPLAIN_SECONDS:
                 self._complained_at = now
@@ -65,7 +99,7 @@ class LogFile:
         """Nothing is held back."""
 
     def _append(self, file: io.FileIO, line: bytes) -> None:
-        if self._is_torn:
+        if self._damage.is_torn:
             line = b"\n" + line
         rest = memoryview(line)
         while rest:
@@ -73,11 +107,13 @@ class LogFile:
             if not written:
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             rest = rest[written:]
-            self._is_torn = bool(rest)
+            self._damage.is_torn = bool(rest)
 
     def _open(self, path: Path) -> io.FileIO:
         if self._file is not None and self._is_still(self._file, path):
             return self._file
+        if self._file is not None:
+            self._damage.is_torn = False  # that was the end of another file
         self._close()
         self._file = io.FileIO(path, "a", opener=_open_private)
         return self._file
@@ -94,7 +130,7 @@ class LogFile:
             return False
 
     def _close(self) -> None:
-        file, self._file, self._is_torn = self._file, None, False
+        file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError):
                 file.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.simulated import in_process
 from vcld import clock, logs
 from vcld.log_file import LogFile
 
@@ -150,6 +151,25 @@ def test_log_says_that_it_has_a_gap(path: Path, form: str) -> None:
     assert "the log has a gap: it could not be written" in gap
     assert "2" in gap.partition("could not be written")[2]
     assert ["after" in others[0], "last" in others[1]] == [True, True]
+
+
+def test_gap_and_torn_line_of_a_dead_worker_are_told_by_its_parent(path: Path) -> None:
+    """A worker has mostly ended when there is space again."""
+    file = LogFile(path, tell_gap=lambda lines: f"a gap of {lines}\n")
+    file.write("one\n")
+
+    def write_in_vain() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6, 6))
+        file.write("two\n")
+        file.write("three\n")
+
+    assert in_process(write_in_vain) == 0
+    file.use(path)  # as when the configuration is read again
+    file.write("four\n")
+    file.use(None)
+
+    assert path.read_text() == "one\ntw\na gap of 2\nfour\n"
 
 
 def test_log_goes_on_in_the_file_when_there_is_space_again(
