@@ -268,6 +268,6 @@ def test_certificate_that_cannot_be_used_is_told(
 def test_database_that_does_not_answer_is_told_without_waiting_long(checked: Checked) -> None:
     done = checked.check(lockerwrtuser="vcl", server="127.0.0.1:9", wrtpass="qZx7-secret")
 
-    assert done.returncode == ExitCode.CONFIG
+    assert done.returncode == ExitCode.UNAVAILABLE
     assert "127.0.0.1" in done.stdout
     assert "qZx7" not in done.stdout + done.stderr

@@ -375,7 +375,7 @@ def test_without_a_database_each_command_says_so_in_one_line(
     assert "Traceback" not in told
     assert "s3cret" not in told
     if arguments == ("check",):
-        assert done.returncode == ExitCode.CONFIG
+        assert done.returncode == ExitCode.UNAVAILABLE
         assert "127.0.0.1:9" in told
     elif arguments[0] == "watch":
         assert done.returncode == ExitCode.DONE
@@ -393,7 +393,7 @@ def test_a_database_without_the_schema_is_refused_with_the_remedy(
     told = done.stdout + done.stderr
     assert done.returncode == ExitCode.CONFIG, told
     assert "Traceback" not in told
-    remedy = "table request is missing" if arguments in CHECKS else "vcld db check"
+    remedy = "'vcld db init'" if arguments in CHECKS else "vcld db check"
     assert remedy in told
 
 
