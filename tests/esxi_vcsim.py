@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -175,6 +175,18 @@ class Vcsim:
                 content.rootFolder, [vim.VirtualMachine], True
             )
             return {vm.name: Machine(vm) for vm in view.view}
+        finally:
+            Disconnect(session)
+
+    def administer(self, name: str, work: Callable[[Any], Any]) -> None:
+        """Do something with a VM, as an administrator does by hand."""
+        session = self.connect()
+        try:
+            content = session.RetrieveContent()
+            kinds = [vim.VirtualMachine]
+            view = content.viewManager.CreateContainerView(content.rootFolder, kinds, True)
+            (found,) = (vm for vm in view.view if vm.name == name)
+            work(found)
         finally:
             Disconnect(session)
 

@@ -75,7 +75,7 @@ class TableMissingError(StoreRefusedError):
 
 
 class AccessRefusedError(StoreRefusedError):
-    """The server knows no such database, or does not let the user in."""
+    """The server knows no such database, does not let the user in, or not do what it asks."""
 
     exit_code = ExitCode.CONFIG
 

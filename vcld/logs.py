@@ -5,9 +5,7 @@ Every line carries the pid and what is bound: request_id, reservation_id, comput
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import io
+import functools
 import json
 import logging
 import os
@@ -20,6 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from vcld import clock
 from vcld.config.redaction import HIDDEN, redact
+from vcld.log_file import LogFile
 
 #: Parts of names, without ``_`` and ``-``, whose values are never shown.
 _SECRET_NAMES = (
@@ -38,8 +37,6 @@ _SECRET_NAMES = (
     "cookie",
 )
 _SECRET_EXACT = frozenset({"pw", "pass", "pwd", "xmlrpcpass", "jabpass"})
-#: A broken log file is complained of at most this often.
-COMPLAIN_SECONDS = 60.0
 #: Values are not followed deeper than this; one that holds itself has no end.
 _DEEPEST = 8
 
@@ -69,6 +66,7 @@ def configure(
         processors.append(_show_controls)
     processors += [_hide_secrets, _renderer(form, process, colors=on_terminal)]
     _sink.use(path)
+    _sink.tell_gap = functools.partial(_gap_line, processors)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -182,91 +180,11 @@ class _VcldLine:
         return "\n".join(f"{prefix}|{line}" for line in lines)
 
 
-class LogFile:
-    """Appends whole lines to the log; finds it again after a rotation, survives a full disk.
-
-    Each line is one write to a file opened for appending, so that lines of several processes
-    do not mix. A line that cannot be written goes to stderr, with a complaint once a minute.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._file: io.FileIO | None = None
-        self._is_torn = False
-        self._complained_at = float("-inf")
-
-    def use(self, path: Path | None) -> None:
-        """Write to this file from now on; None: to stderr."""
-        self._close()
-        self._path = path
-        self._complained_at = float("-inf")
-
-    def write(self, text: str) -> None:
-        """Write one line, with its line end and without any secret."""
-        text = redact(text)
-        if self._path is None:
-            _to_stderr(text)
-            return
-        try:
-            self._append(self._open(self._path), text.encode("utf-8", "backslashreplace"))
-        except OSError as err:
-            now = clock.monotonic()
-            if now - self._complained_at >= COMPLAIN_SECONDS:
-                self._complained_at = now
-                _to_stderr(f"vcld: the log {self._path} cannot be written: {err.strerror}\n")
-            _to_stderr(text)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def _append(self, file: io.FileIO, line: bytes) -> None:
-        if self._is_torn:
-            line = b"\n" + line
-        rest = memoryview(line)
-        while rest:
-            written = file.write(rest)
-            if not written:
-                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            rest = rest[written:]
-            self._is_torn = bool(rest)
-
-    def _open(self, path: Path) -> io.FileIO:
-        if self._file is not None and self._is_still(self._file, path):
-            return self._file
-        self._close()
-        self._file = io.FileIO(path, "a", opener=_open_private)
-        return self._file
-
-    @staticmethod
-    def _is_still(file: io.FileIO, path: Path) -> bool:
-        try:
-            ours = os.fstat(file.fileno())
-        except OSError:
-            return False  # closed behind our back
-        try:
-            return os.path.samestat(ours, os.stat(path))
-        except FileNotFoundError:
-            return False
-
-    def _close(self) -> None:
-        file, self._file, self._is_torn = self._file, None, False
-        if file is not None:
-            with contextlib.suppress(OSError):
-                file.close()
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o640)
-
-
-def _to_stderr(text: str) -> None:
-    if sys.stderr is None:
-        return
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        return  # nobody listens; the daemon goes on
+def _gap_line(processors: list[Processor], lines: int) -> str:
+    event: Any = {"event": "the log has a gap: it could not be written", "lines": lines}
+    for processor in processors:
+        event = processor(None, "error", event)
+    return f"{event}\n"
 
 
 #: Where all loggers of this process write, those made before a change too.

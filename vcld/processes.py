@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal as signals
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,13 @@ def own() -> ProcessId:
         msg = f"/proc/{pid}/stat cannot be read: is /proc mounted?"
         raise OSError(msg)
     return ProcessId(pid, started)
+
+
+def is_gone(host: str, kernel_boot: str, process: ProcessId) -> bool:
+    """True if it was a process of this machine and has ended; False for other machines'."""
+    if host != socket.gethostname():
+        return False
+    return kernel_boot != kernel_boot_id() or not process.is_alive()
 
 
 def kernel_boot_id() -> str:

@@ -175,6 +175,69 @@ def test_node_that_the_database_does_not_know_is_told(
     assert "stranger.example.org" in done.stdout
 
 
+def test_new_site_without_any_node_is_told_where_to_add_one(
+    checked: Checked, site: Site, database_url: str
+) -> None:
+    site.execute("DELETE FROM managementnode")
+
+    done = checked.check(url=database_url)
+
+    assert done.returncode == ExitCode.CONFIG
+    assert "add this node on the web site's page of management nodes" in done.stdout
+
+
+def test_value_that_is_neither_yes_nor_no_is_warned_of(
+    checked: Checked, site: Site, database_url: str
+) -> None:
+    """The Perl daemon took it for yes, so it stays yes."""
+    done = checked.check("--json", url=database_url, takeover="flase", verbose="yes", jabber=1)
+
+    assert told_by(done) == {
+        "problems": [],
+        "warnings": [f"{checked.path}:4: key takeover: flase means yes here; write yes or no"],
+    }
+
+
+def test_variables_that_count_as_not_set_are_warned_of(
+    checked: Checked, site: Site, database_url: str
+) -> None:
+    site.variable("acknowledgetimeout", "15 min")
+    site.variable("reconnecttimeout|Local", "-1")
+    site.variable("general_inuse_check", "120")
+    site.variable("cluster_inuse_check", "0")
+    site.variable("other|acknowledgetimeout", "x")
+
+    done = checked.check("--json", url=database_url)
+
+    assert told_by(done) == {
+        "problems": [],
+        "warnings": [
+            "variable acknowledgetimeout: '15 min' is no number of seconds: as if it were not set"
+            " (built in: 900)",
+            "variable reconnecttimeout|Local: '-1' is no number of seconds: as if it were not set"
+            " (built in: 900)",
+        ],
+    }
+
+
+def test_full_disk_of_the_log_is_told(
+    checked: Checked, site: Site, database_url: str, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        done = checked.check("--json", url=database_url, log=disk / "vcld.log")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+    assert told_by(done)["problems"] == [
+        f"log: the disk of {disk}/vcld.log is full: lines are lost; make room"
+    ]
+
+
 def test_folders_that_the_daemon_could_not_write_to_are_told(
     checked: Checked, site: Site, database_url: str, tmp_path: Path
 ) -> None:
@@ -205,6 +268,6 @@ def test_certificate_that_cannot_be_used_is_told(
 def test_database_that_does_not_answer_is_told_without_waiting_long(checked: Checked) -> None:
     done = checked.check(lockerwrtuser="vcl", server="127.0.0.1:9", wrtpass="qZx7-secret")
 
-    assert done.returncode == ExitCode.CONFIG
+    assert done.returncode == ExitCode.UNAVAILABLE
     assert "127.0.0.1" in done.stdout
     assert "qZx7" not in done.stdout + done.stderr

@@ -52,6 +52,12 @@ def output(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
+def one_line(table: str) -> str:
+    """The last column's text without its folding; other columns are lost."""
+    cells = [line.rstrip("│ ").rpartition("│")[2].strip() for line in table.splitlines()]
+    return " ".join(cell for cell in cells if cell)
+
+
 def document(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(output(done))
 
@@ -133,6 +139,66 @@ def test_claims_of_a_dead_node_are_told_as_unknown_and_promise_no_progress(
     site.execute("UPDATE vcld_daemon SET stopped_at = UTC_TIMESTAMP()")
     (line,) = document(daemon.command("status", "--json"))["requests"]
     assert line["unwatched_because"] == "vcld for node1.example.org is stopped"
+
+
+def test_status_tells_of_a_load_that_does_not_get_on(site: Site, daemons: Daemons) -> None:
+    """Not for hours that a second is left."""
+    site.write_script(rules=[{"step": "transfervm", "hang": True}])
+    request = site.ask("new", 1)
+    daemon = daemons.start()
+    eventually(lambda: "transfervm" in site.steps(request), daemon.describe)
+    site.execute("UPDATE computerloadlog SET timestamp = timestamp - INTERVAL 3 HOUR")
+
+    text = output(daemon.command("status"))
+
+    assert "LATE: no step for 3h" in text
+    assert " left:" not in text
+
+
+def test_status_tells_that_the_daemon_of_this_machine_has_died(
+    site: Site, daemons: Daemons
+) -> None:
+    """At once: its heartbeat counts as young for a minute."""
+    daemon = daemons.start()
+    daemon.kill()
+    request = site.ask("new", 1)
+
+    assert f"DIED, was {daemon.pid} on" in output(daemon.command("status"))
+    assert f"no vcld runs for node1.example.org: vcld explain {request}" in one_line(
+        output(daemon.command("status"))
+    )
+    assert "has died" in output(daemon.command("explain", str(request)))
+
+
+def test_status_names_the_computers_that_wait_for_a_person(site: Site, operator: Daemon) -> None:
+    site.set_computer(2, "failed")
+    site.set_computer(7, "failed")
+    site.set_computer(3, "maintenance")
+
+    assert document(operator.command("status", "--json"))["out_of_service"] == {
+        "failed": ["vm2", "vm7"],
+        "maintenance": ["vm3"],
+    }
+    text = output(operator.command("status"))
+    assert "vm2, vm7" in text
+
+
+def test_status_tells_which_requests_nobody_will_mend(site: Site, daemons: Daemons) -> None:
+    daemon = daemons.start()
+    odd, failed = site.ask("serverinuse", 1), site.ask("failed", 2, laststate="new")
+    broken, stray = site.ask("maintenance", 3, laststate="inuse"), site.ask("new", 4, start=60)
+    site.set_state(stray, "pending")
+
+    text = one_line(output(daemon.command("status")))
+
+    for request, why in (
+        (odd, "no management node processes such a state"),
+        (failed, "it failed"),
+        (broken, "an administrator is waited for"),
+        (stray, "nobody has it"),
+    ):
+        assert f"{why}: vcld explain {request}" in text
+    assert f"'vcld retry {failed}'" in output(daemon.command("explain", str(failed)))
 
 
 def test_watch_gives_one_picture_after_another_and_the_bar_of_a_load(
@@ -309,7 +375,7 @@ def test_without_a_database_each_command_says_so_in_one_line(
     assert "Traceback" not in told
     assert "s3cret" not in told
     if arguments == ("check",):
-        assert done.returncode == ExitCode.CONFIG
+        assert done.returncode == ExitCode.UNAVAILABLE
         assert "127.0.0.1:9" in told
     elif arguments[0] == "watch":
         assert done.returncode == ExitCode.DONE
@@ -327,7 +393,7 @@ def test_a_database_without_the_schema_is_refused_with_the_remedy(
     told = done.stdout + done.stderr
     assert done.returncode == ExitCode.CONFIG, told
     assert "Traceback" not in told
-    remedy = "table request is missing" if arguments in CHECKS else "vcld db check"
+    remedy = "'vcld db init'" if arguments in CHECKS else "vcld db check"
     assert remedy in told
 
 

@@ -55,6 +55,8 @@ def test_missing_row_fails_its_request_only(site: Site, daemons: Daemons, what: 
     (line,) = daemon.events("reservation data is broken")
     assert what in line["reason"]
     assert "has no row" in line["reason"]
+    if what == "provisioning":
+        assert "of computer 1 has" in line["reason"]  # its own id, not one of another table
     texts = [text for name, text in site.load_log(request) if name == "failed"]
     # The log's rows refer to a computer; without one there is no place for them.
     assert texts == ([] if what == "computer" else [line["reason"]])

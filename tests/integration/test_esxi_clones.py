@@ -8,6 +8,7 @@ tests/vcsim/clones.go.
 from __future__ import annotations
 
 import pytest
+from pyVim.task import WaitForTask
 
 from tests import esxi_fixtures
 from tests.daemon import Daemon, Daemons, eventually
@@ -182,8 +183,56 @@ def test_source_that_is_broken_is_replaced_and_not_removed_from_under_its_clones
     loaded(site, daemon, 2)
 
     assert site.vcsim.counted()["calls"]["CreateVM_Task"] == 2
-    assert len(list(site.vms.glob(f"vcld-source_{FIRST}.*"))) == 2
+    assert len(list(site.vms.glob(f"{SOURCE}.*"))) == 2
     assert site.machines()[f"vm2_{FIRST}"].power == "poweredOn"
+
+
+def test_source_whose_snapshot_is_gone_keeps_the_files_that_clones_need(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    loaded(site, daemon, 1)
+    (folder,) = site.vms.glob(f"{SOURCE}.*")
+    disks = sorted(folder.glob("*.vmdk"))
+    site.vcsim.administer(SOURCE, lambda vm: WaitForTask(vm.RemoveAllSnapshots_Task()))
+
+    loaded(site, daemon, 2)
+
+    parents = site.machines()[f"vm1_{FIRST}"].parents
+    assert parents == [f"[shared] vms/{folder.name}/{folder.name}.vmdk"]
+    assert disks
+    assert sorted(folder.glob("*.vmdk")) == disks
+    assert site.machines()[f"vm2_{FIRST}"].parents != parents
+
+
+def test_folder_that_a_source_has_left_goes_with_its_master(site: EsxiSite, daemon: Daemon) -> None:
+    loaded(site, daemon, 1)
+    site.vcsim.administer(SOURCE, lambda vm: vm.UnregisterVM())
+    gone = site.ask("tomaintenance", 1)
+    eventually(lambda: site.pair(gone) == "gone", daemon.describe)
+    assert list(site.vms.glob(f"{SOURCE}.*"))
+    site.vcsim.free_space(shared=1 * GIB)
+
+    request = site.ask("reload", 2, image=OTHER_IMAGE, revision=OTHER_REVISION)
+
+    eventually(lambda: daemon.events("work ended", request_id=request), daemon.describe)
+    assert daemon.events("master removed to make room", image=FIRST)
+    assert not list(site.vms.glob(f"{SOURCE}.*"))
+
+
+def test_images_whose_long_names_differ_at_the_end_have_sources_of_their_own(
+    site: EsxiSite, daemon: Daemon
+) -> None:
+    names = {REVISION: f"{'x' * 67}-v1", OTHER_REVISION: f"{'x' * 67}-v2"}
+    for revision, name in names.items():
+        site.store(site.repository, name, imagerevision_id=revision)
+        site.execute(f"UPDATE imagerevision SET imagename = '{name}' WHERE id = {revision}")
+
+    loaded(site, daemon, 1)
+    loaded(site, daemon, 2, image=OTHER_IMAGE, revision=OTHER_REVISION)
+
+    sources = {name: vm for name, vm in site.machines().items() if name.startswith("vcld-source_")}
+    assert {vm.extra["vcl.source_of"] for vm in sources.values()} == set(names.values())
+    assert all(len(name) <= 80 for name in sources)
 
 
 def test_plan_names_the_clone(site: EsxiSite, daemons: Daemons) -> None:

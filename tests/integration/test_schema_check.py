@@ -84,6 +84,18 @@ def test_missing_columns_and_tables_of_an_old_vcl_are_named(
     assert len(problems()) == 2
 
 
+def test_database_that_is_not_vcl_s_is_told_in_one_sentence(mariadb: Server) -> None:
+    engine = make_engine(mariadb.create_database("other"))
+    try:
+        (problem,) = Database(engine).run(check.find_problems)
+    finally:
+        engine.dispose()
+        mariadb.drop_database("other")
+
+    assert f"all tables of VCL are missing in database '{mariadb.prefix}other'" in problem
+    assert "'vcld db init'" in problem
+
+
 def test_tables_that_vcld_never_uses_may_be_missing(
     mariadb: Server, problems: Callable[..., list[str]]
 ) -> None:

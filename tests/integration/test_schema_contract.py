@@ -14,8 +14,8 @@ from sqlalchemy.engine import Engine
 
 from tests.mariadb import Server
 from tests.schema_facts import comparable, engines, read_schema
-from vcld.errors import SchemaError, StoreError
-from vcld.schema.create import create_schema, ensure_own_tables
+from vcld.errors import ExitCode, SchemaError, StoreError
+from vcld.schema.create import create_schema, ensure_own_tables, missing_own_tables
 from vcld.schema.engine import make_engine
 from vcld.schema.own import OWN_TABLES
 
@@ -118,11 +118,26 @@ def test_user_who_may_not_create_tables_gets_a_sentence(mariadb: Server, empty: 
     mariadb.query(f"GRANT SELECT ON `{mariadb.prefix}{NAME}`.* TO vcld_reader@'%'")
     engine = make_engine(empty.url.set(username="vcld_reader", password="secret"))
     try:
-        with pytest.raises(StoreError, match="CREATE command denied"):
+        with pytest.raises(StoreError, match=r"CREATE command denied.*GRANT") as refused:
             ensure_own_tables(engine)
+        assert refused.value.exit_code == ExitCode.CONFIG
     finally:
         engine.dispose()
         mariadb.query("DROP USER vcld_reader@'%'")
+
+
+def test_own_tables_need_no_other_right_than_create(mariadb: Server, empty: Engine) -> None:
+    mariadb.query("CREATE USER vcld_maker@'%' IDENTIFIED BY 'secret'")
+    mariadb.query(f"GRANT SELECT, CREATE ON `{mariadb.prefix}{NAME}`.* TO vcld_maker@'%'")
+    maker = make_engine(empty.url.set(username="vcld_maker", password="secret"))
+    try:
+        made = ensure_own_tables(maker)
+        assert made == [table.name for table in OWN_TABLES]
+        with maker.connect() as connection:
+            assert missing_own_tables(connection) == []
+    finally:
+        maker.dispose()
+        mariadb.query("DROP USER vcld_maker@'%'")
 
 
 def test_own_tables_refer_to_no_table_of_vcl(mariadb: Server, empty: Engine) -> None:

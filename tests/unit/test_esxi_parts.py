@@ -34,6 +34,7 @@ from vcld.provisioning.esxi import (
     naming,
     placing,
     rights,
+    space,
     spec,
     usage,
     vmx,
@@ -163,6 +164,26 @@ def test_file_of_hosts_that_cannot_be_meant_is_refused(
 
     with pytest.raises(ConfigError, match=wrong):
         make_endpoint(make_vmhost(), Settings(vsphere_config=str(path)), nothing)
+
+
+@pytest.mark.parametrize("data", [b"hosts: [a, b\n", b"hosts: \xff\n"])
+def test_file_of_hosts_that_is_not_yaml_is_refused_in_one_line(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "vsphere.yaml"
+    path.write_bytes(data)
+
+    with pytest.raises(ConfigError, match=r"vsphere.yaml is not YAML: .") as raised:
+        make_endpoint(make_vmhost(), Settings(vsphere_config=str(path)), nothing)
+
+    assert "\n" not in str(raised.value)
+
+
+def test_key_of_the_file_of_hosts_without_a_value_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "vsphere.yaml"
+    path.write_text("hosts:\n  esx1:\n    ca_file:\n    thumbprint:\n    port: 8443\n")
+
+    endpoint = make_endpoint(make_vmhost(), Settings(vsphere_config=str(path)), nothing)
+
+    assert (endpoint.ca_file, endpoint.thumbprint, endpoint.port) == ("", "", 8443)
 
 
 def test_reference_file_of_the_perl_daemon_is_read() -> None:
@@ -486,3 +507,8 @@ def test_mac_address_is_read_however_it_is_written() -> None:
     wrong = dataclasses.replace(computer, eth0macaddress="00:50:56")
     with pytest.raises(FatalProvisioningError, match=r"eth0macaddress of computer .* no MAC"):
         naming.mac_addresses(wrong)
+
+
+def test_space_that_is_needed_is_never_called_nothing() -> None:
+    assert space._gib(1) == "0.1 GiB"
+    assert space._gib(2 << 30) == "2.0 GiB"

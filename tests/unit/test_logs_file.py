@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
-from vcld import clock
-from vcld.logs import LogFile
+from tests.simulated import in_process
+from vcld import clock, logs
+from vcld.log_file import LogFile
 
 
 @pytest.fixture
@@ -127,6 +129,47 @@ def test_nothing_hurts_when_stderr_is_gone_as_well(monkeypatch: pytest.MonkeyPat
     assert stderr is not None
     with pytest.raises(OSError, match="No space"):
         stderr.close()
+
+
+@pytest.mark.parametrize("form", ["json", "vcld", "console"])
+def test_log_says_that_it_has_a_gap(path: Path, form: str) -> None:
+    logs.configure(form=form, path=path)
+    log = structlog.get_logger()
+    try:
+        log.info("before")
+        path.unlink()
+        path.mkdir()
+        log.info("lost")
+        log.info("lost too")
+        path.rmdir()
+        log.info("after")
+        log.info("last")
+    finally:
+        logs.configure()
+
+    gap, *others = path.read_text().splitlines()[-3:]
+    assert "the log has a gap: it could not be written" in gap
+    assert "2" in gap.partition("could not be written")[2]
+    assert ["after" in others[0], "last" in others[1]] == [True, True]
+
+
+def test_gap_and_torn_line_of_a_dead_worker_are_told_by_its_parent(path: Path) -> None:
+    """A worker has mostly ended when there is space again."""
+    file = LogFile(path, tell_gap=lambda lines: f"a gap of {lines}\n")
+    file.write("one\n")
+
+    def write_in_vain() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6, 6))
+        file.write("two\n")
+        file.write("three\n")
+
+    assert in_process(write_in_vain) == 0
+    file.use(path)  # as when the configuration is read again
+    file.write("four\n")
+    file.use(None)
+
+    assert path.read_text() == "one\ntw\na gap of 2\nfour\n"
 
 
 def test_log_goes_on_in_the_file_when_there_is_space_again(

@@ -79,31 +79,34 @@ func (f *Front) strange(
 		f.world.spoil(source, copied)
 		return nil, nil
 	case "slow":
-		if copied == "" && rule.Fault == "" {
+		if rule.Fault == "" {
 			// Begun while the caller's session lives; a real task does not need it to go on.
-			defer f.linger(name, rule, task)
-			break
+			if copied == "" {
+				defer f.linger(name, rule, task)
+				break
+			}
+			answer, fault := f.do(name, vm, body, forward)
+			if fault != nil {
+				return nil, fault
+			}
+			done := inner(answer)
+			if done == nil || done.Info.Error != nil {
+				return outcome(done)
+			}
+			whole := f.world.hide(source, copied)
+			if !f.copy(name, rule, task, stop) {
+				return nil, new(types.RequestCanceled)
+			}
+			whole()
+			return outcome(done)
 		}
-		f.enter(name, 1)
-		defer f.enter(name, -1)
 		if copied != "" {
 			f.world.spoil(source, copied)
 		}
-		for percent := int32(0); percent < 100; percent += 10 {
-			select {
-			case <-stop:
-				return nil, new(types.RequestCanceled)
-			case <-time.After(time.Duration(rule.Seconds * float64(time.Second) / 10)):
-			}
-			simulator.Map.Update(task, []types.PropertyChange{
-				{Name: "info.progress", Val: percent}})
+		if !f.copy(name, rule, task, stop) {
+			return nil, new(types.RequestCanceled)
 		}
-		if rule.Fault != "" {
-			return nil, newFault(rule.Fault)
-		}
-		if copied != "" {
-			f.world.clear(copied)
-		}
+		return nil, newFault(rule.Fault)
 	}
 	answer, fault := f.do(name, vm, body, forward)
 	if fault != nil {
@@ -112,7 +115,11 @@ func (f *Front) strange(
 	if rule.Action == "late" {
 		return nil, newFault(rule.Fault)
 	}
-	done := inner(answer)
+	return outcome(inner(answer))
+}
+
+// outcome is what a task of the simulator's has come to.
+func outcome(done *simulator.Task) (types.AnyType, types.BaseMethodFault) {
 	if done == nil {
 		return nil, new(types.SystemError)
 	}
@@ -120,6 +127,22 @@ func (f *Front) strange(
 		return nil, done.Info.Error.Fault.(types.BaseMethodFault)
 	}
 	return done.Info.Result, nil
+}
+
+// copy lets the time of a copy pass; false when it is cancelled meanwhile.
+func (f *Front) copy(name string, rule *Rule, task *simulator.Task, stop <-chan struct{}) bool {
+	f.enter(name, 1)
+	defer f.enter(name, -1)
+	for percent := int32(0); percent < 100; percent += 10 {
+		select {
+		case <-stop:
+			return false
+		case <-time.After(time.Duration(rule.Seconds * float64(time.Second) / 10)):
+		}
+		simulator.Map.Update(task, []types.PropertyChange{
+			{Name: "info.progress", Val: percent}})
+	}
+	return true
 }
 
 // do lets the simulator do a call, with what a real host does besides.

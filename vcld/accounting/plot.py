@@ -1,8 +1,9 @@
-"""A picture of the series. Needs matplotlib: ``pip install 'vcld[plot]'``."""
+"""A picture of the series. Needs matplotlib, the extra ``plot``."""
 
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def plot(series: Series, path: Path) -> None:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as err:
         raise ConfigError(
-            "plots need matplotlib, which is not installed: pip install 'vcld[plot]'"
+            "plots need matplotlib, which is not installed:"
+            f" {sys.executable} -m pip install matplotlib"
         ) from err
     # The same series gives the same file, text stays text, and nothing is looked up at home.
     mpl.rcParams.update({"svg.hashsalt": "vcld", "svg.fonttype": "none"})

@@ -96,7 +96,10 @@ def _reservation(
         text = "It has no reservation, so no management node will ever look at it: cancel it."
         return [Rule(None, "no-reservation", text)]
     if node is None:
-        text = f"Reservation {line.reservationid}: its management node has no row."
+        text = (
+            f"Reservation {line.reservationid}: its management node has no row, so nobody will"
+            " ever look at it: set reservation.managementnodeid to one that has."
+        )
         return [Rule(line.reservationid, "no-node", text)]
     id_ = nodes.get_node(connection, line.managementnode).id
     rows = candidates.load_candidates(connection, catalog, id_, [line.requestid])

@@ -26,6 +26,8 @@ class Progress:
     fraction: float
     #: None: not a load, or nothing is known.
     seconds_left: float | None
+    #: How much longer the present step of a load takes than it should; 0: it may end yet.
+    late_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Picture:
     requests: list[RequestLine]
     progress: dict[int, Progress]
     computers: dict[str, int]
+    #: Names of the computers that are failed or in maintenance, by state.
+    out_of_service: dict[str, list[str]]
     #: Requests that are left out, by why.
     hidden: dict[str, int]
 
@@ -63,6 +67,7 @@ def load_picture(connection: Connection, *, everything: bool = False) -> Picture
         requests=requests,
         progress=progress,
         computers=overview.computer_counts(connection),
+        out_of_service=overview.out_of_service(connection),
         hidden={} if everything else overview.count_hidden(connection),
     )
 
@@ -97,4 +102,5 @@ def reckon(line: RequestLine, entries: list[Entry], flow: list[LoadStep]) -> Pro
         age_seconds=newest.age_seconds,
         fraction=max(0.0, min(1.0, 1 - left / total)),
         seconds_left=left,
+        late_seconds=furthest.age_seconds - spent,
     )

@@ -45,7 +45,8 @@ def of_states(line: RequestLine) -> list[Rule]:
     elif line.state == "maintenance":
         rules.append(Rule(None, "state", _maintenance(line)))
     elif row is not None:
-        rules.append(Rule(None, "state", row.summary))
+        again = f" 'vcld retry {line.requestid}' tries it again." if line.state == "failed" else ""
+        rules.append(Rule(None, "state", f"{row.summary}{again}"))
     else:
         text = f"State {line.state!r} is none that vcld processes."
         rules.append(Rule(None, "state-unknown", text))
@@ -56,6 +57,30 @@ def of_states(line: RequestLine) -> list[Rule]:
         )
         rules.append(Rule(None, "laststate-without-row", text))
     return rules
+
+
+def of_unattended(line: RequestLine, node: NodeLine | None) -> str:
+    """What is wrong with a request that nobody has, in a few words; empty: nothing is."""
+    row = STATES.get(line.state)
+    if line.phase is not None or line.state == "complete":
+        return ""
+    if not line.reservationid:
+        what = "it has no reservation"
+    elif row is None or line.laststate == "?":
+        what = "no management node processes such a state"
+    elif line.state in {"maintenance", "failed"}:
+        what = "an administrator is waited for" if line.state == "maintenance" else "it failed"
+    elif node is None:
+        what = "its management node has no row"
+    elif node.pid is None:
+        return ""  # a Perl daemon's, as far as anybody knows
+    elif not node.is_served:
+        what = f"no vcld runs for {node.hostname}"
+    elif line.state == "pending":
+        what = "nobody has it"
+    else:
+        return ""
+    return f"{what}: vcld explain {line.requestid}"
 
 
 def _maintenance(line: RequestLine) -> str:
@@ -82,7 +107,7 @@ def of_reservation(
     """What is wrong with one reservation, and what becomes of it."""
     id_, name = line.reservationid, f"Reservation {line.reservationid} on {line.computer}"
     rules = [
-        Rule(id_, "missing-row", f"{name}: its {part} has no row, it will fail.")
+        Rule(id_, "missing-row", f"{name}: its {part} has no row, so it cannot be processed.")
         for part, value in (
             ("computer", line.computer),
             ("image revision", line.image),
@@ -132,23 +157,24 @@ def _unclaimed(
         )
     if stranger is not None:
         return "stranger", f"pending, and reservation {stranger.reservationid} is not free yet"
-    frees = "vcld frees such a request after a minute; " if _has_vcld(node) else ""
+    frees = "vcld frees such a request after a minute; " if node.is_served else ""
     now = "now" if frees else "by hand"
     return "stray", (
         f"pending, but nobody has it. {frees}'vcld retry {line.requestid}' does it {now}"
     )
 
 
-def _has_vcld(node: NodeLine) -> bool:
-    silent = node.silent_seconds is None or node.silent_seconds > SILENT_SECONDS
-    return node.pid is not None and not node.stopped and not silent
-
-
 def of_node(line: RequestLine, node: NodeLine) -> Rule | None:
     """Why nothing can be expected of the management node; None: a vcld lives there."""
-    if _has_vcld(node):
+    if node.is_served:
         return None
     name, silent = node.hostname, node.silent_seconds
+    if node.gone:
+        text = (
+            f"vcld for {name} has died (pid {node.pid} on this machine): start it. Workers that"
+            " live go on, and are adopted."
+        )
+        return Rule(line.reservationid, "node-died", text)
     if (node.pid is None or node.stopped) and silent is not None and silent <= SILENT_SECONDS:
         # Right after a stop the heartbeat is as young.
         ran = "vcld was stopped" if node.stopped else "No vcld has ever run"

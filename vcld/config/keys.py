@@ -125,6 +125,8 @@ class Key:
 
 #: Values that say no to people, but said yes to the Perl daemon.
 ODD_NO = frozenset({"0", "false", "off"})
+#: Values that say yes to people. The rest says yes too, but may be a slip.
+PLAIN_YES = frozenset({"yes", "y", "1", "true", "on"})
 
 
 def is_true(value: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vcld.config import address, redaction
-from vcld.config.keys import ODD_NO, Key, Kind
+from vcld.config.keys import ODD_NO, PLAIN_YES, Key, Kind, is_true
 from vcld.config.secret import Secret
 from vcld.config.settings import Settings, keys
 from vcld.errors import ConfigError
@@ -120,11 +120,19 @@ class _Reading:
                 f"{redaction.redact(repr(value))} is not {key.expected()}; correct it, or remove"
                 f" the line{default}",
             )
-        if key.kind is Kind.YES_NO and value.lower() in ODD_NO:
-            self.warnings.append(
-                f"{where}: key {key.name}: {value} means no here, but meant yes to the Perl"
-                " daemon; write yes or no"
-            )
+        if key.kind is Kind.YES_NO:
+            self._doubt(where, key, value)
+
+    def _doubt(self, where: str, key: Key, value: str) -> None:
+        """Warn where people may mean another thing than what is understood."""
+        if value.lower() in ODD_NO:
+            means = "no here, but meant yes to the Perl daemon"
+        elif is_true(value) and value.lower() not in PLAIN_YES:
+            means = "yes here"
+        else:
+            return
+        told = redaction.redact(value)
+        self.warnings.append(f"{where}: key {key.name}: {told} means {means}; write yes or no")
 
     def _refuse(self, where: str, key: Key, why: str) -> None:
         self._refused.add(key.name)

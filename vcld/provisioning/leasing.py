@@ -49,6 +49,8 @@ class Leases:
         self._courtesies: dict[str, int] = {}
         self._renewed_at = 0.0
         self._has_forgotten = False
+        #: One was lost, and it was said; what tidies up after that is not held up again.
+        self._is_lost = False
         self._claim: int | None = None
         hurried = reservation.request.state in URGENT_STATES and not reservation.preload_only
         self._urgency = URGENT if hurried else BACKGROUND
@@ -106,9 +108,10 @@ class Leases:
         """Renew what is held, when it is time.
 
         Raises:
-            BackendUnavailableError: a lease was lost; others may go on with the thing.
+            BackendUnavailableError: a lease was lost; others may go on with the thing. It is
+                said once, unlike by ``confirm``.
         """
-        if not self._held or clock.monotonic() - self._renewed_at < RENEW_SECONDS:
+        if not self._held or self._is_lost or clock.monotonic() - self._renewed_at < RENEW_SECONDS:
             return
         self.confirm()
 
@@ -120,6 +123,7 @@ class Leases:
         """
         vital = {n: token for n, token in self._held.items() if n not in self._courtesies}
         if vital and not self._tools.run(leases.renew, vital):
+            self._is_lost = True
             raise BackendUnavailableError(
                 "a lease was lost because this worker was held up; the work is done over",
                 blame=Blame.NOBODY,
@@ -151,6 +155,7 @@ class Leases:
             self._claim = run(leases.find_claim, reservationid)
             run(leases.forget, reservationid)
             self._has_forgotten = True
+        self._is_lost = self._is_lost and bool(self._held)
         facts = {"reservationid": reservationid, "urgency": self._urgency, "amount": amount}
         self._held[name] = run(leases.join, name, **facts)
 

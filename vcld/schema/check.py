@@ -76,6 +76,12 @@ def find_missing_names(*tables: Collection[str]) -> list[str]:
 def _missing_columns(connection: Connection) -> Iterable[str]:
     inspector = sa.inspect(connection)
     present = set(inspector.get_table_names())
+    if not present.intersection(table.name for table in _typed_tables()):
+        yield (
+            f"all tables of VCL are missing in database {connection.engine.url.database!r}, or this"
+            " user may not see them: name another, or make them in an empty one by 'vcld db init'"
+        )
+        return
     for table in _typed_tables():
         if table.name not in present:
             yield (

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import quoted_name
 
@@ -52,15 +54,14 @@ def missing_own_tables(connection: Connection) -> list[sa.Table]:
     inspector = sa.inspect(connection)
     present = set(inspector.get_table_names())
     return [
-        table
-        for table in own.OWN_TABLES
-        if table.name not in present or _lacks_index(inspector, table)
+        table for table in own.OWN_TABLES if table.name not in present or _lacking(inspector, table)
     ]
 
 
-def _lacks_index(inspector: sa.Inspector, table: sa.Table) -> bool:
+def _lacking(inspector: sa.Inspector, table: sa.Table) -> list[sa.Index]:
+    """Indexes of the table that the database does not have."""
     present = [index["column_names"] for index in inspector.get_indexes(table.name)]
-    return any(list(index.columns.keys()) not in present for index in table.indexes)
+    return [index for index in _by_name(table) if list(index.columns.keys()) not in present]
 
 
 def ensure_own_tables(engine: Engine) -> list[str]:
@@ -75,6 +76,9 @@ def ensure_own_tables(engine: Engine) -> list[str]:
     def work(connection: Connection) -> list[str]:
         missing = missing_own_tables(connection)
         _create(connection, missing)
+        for table in missing:
+            for index in _lacking(sa.inspect(connection), table):
+                _create_index(connection, index)
         return [table.name for table in missing]
 
     return Database(engine).run(work)
@@ -87,9 +91,29 @@ def _create(connection: Connection, tables: Iterable[sa.Table]) -> None:
         return
     with relaxed(connection):
         for table in tables:
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in sorted(table.indexes, key=lambda index: index.name or ""):
-                _create_index(connection, index)
+            connection.execute(_CreateWithKeys(table, if_not_exists=True))
+
+
+class _CreateWithKeys(CreateTable):
+    """A table and its keys in one statement: CREATE INDEX needs a right of its own."""
+
+    inherit_cache = False
+
+
+@compiles(_CreateWithKeys)
+def _compile_with_keys(statement: _CreateWithKeys, compiler: Any, **options: Any) -> str:
+    table, quote = statement.element, compiler.preparer.quote
+    keys = ""
+    for index in _by_name(table):
+        columns = ", ".join(quote(column.name) for column in index.columns)
+        keys += f",\n\tKEY {quote(index.name)} ({columns})"
+    end = f"\n){compiler.post_create_table(table)}\n\n"
+    text = compiler.visit_create_table(statement, **options)
+    return f"{text.removesuffix(end)}{keys}{end}"
+
+
+def _by_name(table: sa.Table) -> list[sa.Index]:
+    return sorted(table.indexes, key=lambda index: index.name or "")
 
 
 def _create_index(connection: Connection, index: sa.Index) -> None:

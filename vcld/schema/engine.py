@@ -50,6 +50,8 @@ MISCONFIGURED = {
     1044: "let the database user use this database, or name another",
     1045: "mend the database user or its password in the configuration, or at the server",
     1049: "name the database of VCL in the configuration, or create it and run 'vcld db init'",
+    1142: "GRANT the database user this right on the whole database",
+    1143: "GRANT the database user this right on the whole database",
 }
 #: No such column, no such table.
 MISSING = frozenset({1054, 1146})

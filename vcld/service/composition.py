@@ -6,7 +6,6 @@ import dataclasses
 import ssl
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from vcld import notify, worker
 from vcld.config import Settings, load
@@ -167,11 +166,10 @@ class _Outage:
 def _make_own_tables(database: Database) -> None:
     try:
         made = ensure_own_tables(database.engine)
-    except SQLAlchemyError as err:
-        if not database.run(missing_own_tables):
+    except StoreRefusedError as err:
+        missing = database.run(missing_own_tables)
+        if not missing:
             return  # another daemon was quicker
-        cause = getattr(err, "orig", None) or type(err).__name__
-        raise SchemaError(
-            f"vcld's own tables cannot be made: {cause}; let the database user create tables"
-        ) from err
+        names = ", ".join(table.name for table in missing)
+        raise SchemaError(f"vcld's own tables {names} cannot be made, or completed: {err}") from err
     structlog.get_logger().info("own tables created", tables=made)

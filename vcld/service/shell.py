@@ -6,6 +6,7 @@ It knows nothing of the work: that is given to ``run_service``.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import fcntl
 import json
 import os
@@ -224,7 +225,12 @@ def _pid_file(path: Path) -> Iterator[None]:
 
 
 def _take_signals() -> None:
-    """Until the daemon has its own handlers: TERM ends it in good order, the rest may wait."""
+    """Until the daemon has its own handlers: TERM ends it in good order, the rest may wait.
+
+    USR2 writes the stack where stray output goes, from now on and in all children: somebody who
+    takes the daemon for a worker must not end it.
+    """
+    faulthandler.register(signals.SIGUSR2, all_threads=True)
     signals.signal(signals.SIGTERM, _leave)
     signals.signal(signals.SIGHUP, signals.SIG_IGN)
     signals.signal(signals.SIGUSR1, signals.SIG_IGN)

@@ -27,6 +27,7 @@ TIMINGS: Mapping[str, int] = {
     "server_inuse_check": 300,
     "cluster_inuse_check": 300,
 }
+_UNITS: Mapping[str, str] = {"ignore_connections_gte": "minutes"}
 
 
 #: A longer time limit counts as this long: more would overflow the database's datetimes.
@@ -102,6 +103,16 @@ class Catalog:
             if value:
                 return value
         return TIMINGS[name]
+
+    def odd_timings(self) -> list[str]:
+        """Time limits of the site that are nonsense, and so count as not set; a sentence each."""
+        return [
+            f"variable {key}: {value!r} is no number of {_UNITS.get(name, 'seconds')}: as if it"
+            f" were not set (built in: {TIMINGS[name]})"
+            for key, value in sorted(self.variables.items())
+            if (name := key.partition("|")[0]) in TIMINGS
+            and parse_count(value, LONGEST_SECONDS) is None
+        ]
 
 
 def load_catalog(connection: Connection) -> Catalog:

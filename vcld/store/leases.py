@@ -19,6 +19,9 @@ from vcld.schema.sqltime import after_utc_now, utc_now
 
 #: A holder that was not heard of for so long has lost its lease.
 LEASE_SECONDS = 30
+#: What expired so long ago is nobody's any more, and how much of it is removed at one time.
+OLD_SECONDS = 600
+MOST_SWEPT = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +125,18 @@ def release(connection: Connection, name: str, token: int) -> None:
 
 
 def forget(connection: Connection, reservationid: int) -> None:
-    """Give up what an earlier worker of the reservation held."""
+    """Give up what an earlier worker of the reservation held, and what has long expired.
+
+    A worker that died may have been its reservation's last.
+    """
     connection.execute(sa.delete(Lease).where(Lease.reservationid == reservationid))
+    is_old = Lease.expires_at < after_utc_now(-OLD_SECONDS)
+    # By key, as above, and some only: others will come by.
+    old = connection.execute(sa.select(Lease.name, Lease.token).where(is_old).limit(MOST_SWEPT))
+    keys = [(row.name, row.token) for row in old]
+    if keys:
+        key = sa.tuple_(Lease.name, Lease.token)
+        connection.execute(sa.delete(Lease).where(key.in_(keys), is_old))
 
 
 def promised(connection: Connection, name: str) -> int:

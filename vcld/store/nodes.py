@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +67,16 @@ def get_node(connection: Connection, name: str) -> Node:
         known = connection.scalars(sa.select(ManagementNode.hostname)).all()
         msg = (
             f"management node {name!r} is {'ambiguous' if exact else 'not'} in the"
-            f" managementnode table; set fqdn to one of: {', '.join(known) or '(none)'}"
+            f" managementnode table; {_remedy(known)}"
         )
         raise NotFoundError(msg)
     return node_from_row(exact[0])
+
+
+def _remedy(known: Sequence[str]) -> str:
+    if known:
+        return f"set fqdn to one of: {', '.join(known)}"
+    return "it has no row yet: add this node on the web site's page of management nodes"
 
 
 def find_node(connection: Connection, managementnodeid: int) -> Node | None:

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import aliased
 
-from vcld import schedule
+from vcld import processes, schedule
+from vcld.processes import ProcessId
 from vcld.schema.models import (
     Computer,
     ImageRevision,
@@ -194,6 +195,20 @@ def computer_counts(connection: Connection) -> dict[str, int]:
     return {name: count for name, count in connection.execute(query)}
 
 
+def out_of_service(connection: Connection) -> dict[str, list[str]]:
+    """Names, without the domain, of computers that only a person brings back, by state."""
+    query = (
+        sa.select(State.name, Computer.hostname)
+        .join(Computer, Computer.stateid == State.id)
+        .where(Computer.deleted == 0, State.name.in_(("failed", "maintenance")))
+        .order_by(State.name, Computer.hostname)
+    )
+    names: dict[str, list[str]] = {}
+    for state, hostname in connection.execute(query):
+        names.setdefault(state, []).append((hostname or "?").partition(".")[0])
+    return names
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLine:
     """A management node and its daemon."""
@@ -206,6 +221,14 @@ class NodeLine:
     host: str | None
     version: str | None
     stopped: bool
+    #: It was never stopped, yet its process, one of this machine, is no more.
+    gone: bool
+
+    @property
+    def is_served(self) -> bool:
+        """True when a live vcld acts for the node."""
+        silent = self.silent_seconds is None or self.silent_seconds > SILENT_SECONDS
+        return self.pid is not None and not (self.stopped or self.gone or silent)
 
 
 def load_nodes(connection: Connection) -> list[NodeLine]:
@@ -216,6 +239,8 @@ def load_nodes(connection: Connection) -> list[NodeLine]:
             State.name.label("state"),
             site_age(ManagementNode.lastcheckin).label("silent"),
             Daemon.pid,
+            Daemon.pid_started,
+            Daemon.kernel_boot,
             Daemon.hostname.label("host"),
             Daemon.version,
             Daemon.stopped_at,
@@ -233,6 +258,13 @@ def load_nodes(connection: Connection) -> list[NodeLine]:
             host=row.host,
             version=row.version,
             stopped=row.stopped_at is not None,
+            gone=_is_gone(row),
         )
         for row in connection.execute(query)
     ]
+
+
+def _is_gone(row: Any) -> bool:
+    if row.pid is None or row.stopped_at is not None:
+        return False
+    return processes.is_gone(row.host, row.kernel_boot, ProcessId(row.pid, row.pid_started))

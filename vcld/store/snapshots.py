@@ -61,8 +61,8 @@ def _require(grip: Grip, m: Mapping) -> None:
         "image": ("i_id", "imageid"),
         "image revision": ("v_id", "imagerevisionid"),
         "user": ("u_id", "userid"),
-        "provisioning": ("p_name", "computerid"),
-        "module of the provisioning": ("pm_name", "computerid"),
+        "provisioning of computer": ("p_name", "computerid"),
+        "module of the provisioning of computer": ("pm_name", "computerid"),
         "operating system of image": ("os_name", "imageid"),
     }
     for what, (key, reference) in parts.items():

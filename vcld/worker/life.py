@@ -92,8 +92,11 @@ class Worker:
         """Become a process of its own: group, signals, title, database connection."""
         os.setpgid(0, 0)
         signals.set_wakeup_fd(-1)
-        for number in (signals.SIGCHLD, signals.SIGHUP, signals.SIGINT, signals.SIGALRM):
+        for number in (signals.SIGCHLD, signals.SIGINT, signals.SIGALRM):
             signals.signal(number, signals.SIG_DFL)
+        # A HUP to all processes of the service is meant for the daemon. Not SIG_IGN: programs
+        # that are started would inherit it.
+        signals.signal(signals.SIGHUP, lambda *_: None)
         signals.signal(signals.SIGTERM, lambda *_: self._cancellation.stop(DAEMON_STOPS))
         signals.signal(signals.SIGUSR1, lambda *_: self._leave.look())
         signals.pthread_sigmask(signals.SIG_SETMASK, ())

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from vcld.errors import Blame, FatalProvisioningError, LoadTimeoutError, ProvisioningError
+from vcld.errors import (
+    Blame,
+    FatalProvisioningError,
+    LoadTimeoutError,
+    ProvisioningError,
+    WorkerStopped,
+)
 from vcld.guest.interface import EndState, Guest
 from vcld.provisioning.esxi import masters, reclaim
 from vcld.provisioning.esxi.host import Host
@@ -42,16 +48,18 @@ class Capture:
         """
         host = self._host
         machine = host.machines.get()
-        disk = self._only_disk(machine)
+        self._only_disk(machine)
         what = f"the capture of {self._image}"
         with host.leases.hold(host.master_lease(self._image), what):
             self._refuse_taken()
-            host.step("capture:shut-down")
-            self._shut_down(machine)
-            host.step("capture:off")
             try:
-                self._store(machine, disk)
-            except ProvisioningError as err:
+                host.step("capture:shut-down")
+                self._shut_down(machine)
+                host.step("capture:off")
+                # Not as it was before: whoever makes backups makes snapshots, and what is written
+                # goes to another file then.
+                self._store(machine, self._only_disk(machine))
+            except (Exception, WorkerStopped) as err:
                 self._wake(machine, err)
                 raise
         host.step("capture:stored")
@@ -77,7 +85,7 @@ class Capture:
                 " left from a capture that did not end, remove it there and capture again",
                 blame=Blame.IMAGE,
             )
-        for place in (self._host.masters, self._host.repository):
+        for place in (self._host.masters, self._host.repository, self._host.local_repository):
             if place is not None:
                 place.refuse_incomplete(self._image)
 
@@ -117,9 +125,14 @@ class Capture:
 
     def _store(self, machine: Machine, disk: Disk) -> None:
         host = self._host
-        places = [place for place in (host.repository, host.masters) if place is not None]
+        places = [host.masters]
+        if host.repository is not None and host.repository.base != host.masters.base:
+            places.insert(0, host.repository)
         hardware, reference = self._hardware(machine, disk), self._reference(machine)
         size = self._size_bytes(disk)
+        local = host.local_repository
+        if local is not None:
+            local.refuse_full(self._image, size)
         needs: dict[str, tuple[Datastore, int]] = {}
         for place in places:
             store = host.datastore_of(place.base)
@@ -137,7 +150,6 @@ class Capture:
             for place in places:
                 host.step("capture:copy")
                 drafts.append(self._copy(place, disk, hardware, reference))
-            local = host.local_repository
             if local is not None:
                 host.step("capture:fetch")
                 fetched = local.store(self._image, drafts[-1].folder)
@@ -202,13 +214,14 @@ class Capture:
             version=facts.get("config.version", ""),
         )
 
-    def _wake(self, machine: Machine, why: ProvisioningError) -> None:
+    def _wake(self, machine: Machine, why: BaseException) -> None:
         """After a failure the computer runs as before, for its user or an administrator."""
         self._host.tools.log.warning("the capture failed, the VM is started again", reason=str(why))
-        try:
-            self._host.machines.power_on(machine)
-        except ProvisioningError as err:
-            self._host.tools.log.error("the VM could not be started again", reason=str(err))
+        with self._host.session.farewell():
+            try:
+                self._host.machines.power_on(machine)
+            except ProvisioningError as err:
+                self._host.tools.log.error("the VM could not be started again", reason=str(err))
 
 
 def _discard(drafts: list[Draft]) -> None:

@@ -91,8 +91,9 @@ def _datastores(
 ) -> list[Finding]:
     profile = vmhost.profile
     paths = {"masters": profile.datastorepath, "VMs": profile.vmpath or profile.datastorepath}
-    if profile.repositorypath and inventory.has_datastore(profile.repositorypath):
-        paths["repository"] = profile.repositorypath
+    repository = (profile.repositorypath or "").strip()
+    if inventory.has_datastore(repository):
+        paths["repository"] = repository
     files = Files(client, inventory, copy_seconds=1)
     found = []
     for what, text in paths.items():
@@ -119,8 +120,8 @@ def _datastores(
             facts += f"; {len(whole) - len(parts)} images"
             facts += f", {len(parts)} unfinished copies" if parts else ""
         found.append(Finding(what=what, ok=free > 0, text=facts))
-    if profile.repositorypath and "repository" not in paths:
-        folder = Path(profile.repositorypath)
+    if repository and "repository" not in paths:
+        folder = Path(repository)
         good = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
         text = f"{folder} on this management node"
         text += "" if good else " is not there, or cannot be written"

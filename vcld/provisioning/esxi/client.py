@@ -13,10 +13,17 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from vcld import clock
-from vcld.errors import Blame, LoadTimeoutError, ProvisioningError, WorkerStopped
+from vcld.errors import (
+    BackendUnavailableError,
+    Blame,
+    LoadTimeoutError,
+    ProvisioningError,
+    VcldError,
+    WorkerStopped,
+)
 from vcld.provisioning.esxi import faults
 from vcld.provisioning.esxi.session import Session
-from vcld.waiting import pauses
+from vcld.waiting import Cancellation, pauses
 
 collector = vmodl.query.PropertyCollector
 #: The first waits are short, for a server that loses an update between two calls.
@@ -168,8 +175,10 @@ class Client:
                         break
                     if info.get("info.progress") is not None:
                         on_progress(info["info.progress"])
-        except WorkerStopped:
-            self._cancel(task)
+        except (VcldError, WorkerStopped) as err:
+            is_away = isinstance(err, BackendUnavailableError) and err.blame is Blame.VMHOST
+            if not (is_away or self.session.is_leaving):
+                self._cancel(task)
             raise
         state = info.get("info.state")
         if state == "success":
@@ -183,12 +192,14 @@ class Client:
 
     def _cancel(self, task: Any) -> None:
         """Tell the server that nobody waits for the task any more. Never raises."""
-        self.tell(task.CancelTask)  # it may have just ended, or cannot be cancelled
-
-    def tell(self, call: Callable[[], Any]) -> None:
-        """Make one call although the worker must stop, or has lost a lease. Never raises."""
-        with self.session.at_once(), contextlib.suppress(vmodl.MethodFault, ProvisioningError):
-            call()
+        waits = self.session.waits
+        before, waits.cancellation = waits.cancellation, Cancellation()
+        try:
+            task.CancelTask()
+        except (vmodl.MethodFault, ProvisioningError):
+            return  # it has just ended, or cannot be cancelled
+        finally:
+            waits.cancellation = before
 
     def _make_filter(self, ref: Any, paths: Sequence[str]) -> Any:
         spec = collector.FilterSpec(

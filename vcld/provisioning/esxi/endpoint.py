@@ -79,8 +79,9 @@ def _entry(path: str, hostname: str) -> Mapping[str, Any]:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as err:
         raise ConfigError(f"key vsphere_config: {path} cannot be read: {err.strerror}") from err
-    except yaml.YAMLError as err:
-        raise ConfigError(f"key vsphere_config: {path} is not YAML: {err}") from err
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        why = " ".join(str(err).split())
+        raise ConfigError(f"key vsphere_config: {path} is not YAML: {why}") from err
     hosts = data.get("hosts") or {} if isinstance(data, dict) else None
     if not isinstance(hosts, dict):
         raise ConfigError(f"key vsphere_config: {path} must hold 'hosts:' and a name for each")
@@ -93,7 +94,8 @@ def _entry(path: str, hostname: str) -> Mapping[str, Any]:
                 f"key vsphere_config: {path}: {name!r} must hold keys and values, such as"
                 f" 'address: 192.0.2.1'; there are {', '.join(sorted(KNOWN_KEYS))}"
             )
-    facts = {**common, **own}
+    # A key without a value says nothing.
+    facts = {name: value for name, value in {**common, **own}.items() if value is not None}
     unknown = sorted(set(facts) - KNOWN_KEYS)
     if unknown:
         raise ConfigError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import io
 import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +60,13 @@ class _Watched:
         self._client.session.waits.cancellation.wait(0.0)
         return self._reader.read(CHUNK_BYTES)
 
+    def rewind(self) -> bool:
+        """Begin again; False for what comes from elsewhere, and cannot."""
+        if isinstance(self._reader, io.IOBase) and self._reader.seekable():
+            self._reader.seek(0)
+            return True
+        return False
+
 
 class Files:
     """The files of one inventory's datastores. A path that is not there raises nothing."""
@@ -104,6 +113,11 @@ class Files:
         except vim.fault.FileFault as fault:
             raise faults.translate(fault, f"{folder} cannot be made") from fault
 
+    def discard(self, path: DatastorePath) -> None:
+        """Delete what is of no use, if possible; also when the work must stop."""
+        with self._client.session.farewell(), contextlib.suppress(ProvisioningError):
+            self.delete(path)
+
     def delete(self, path: DatastorePath) -> None:
         """Delete a file, or a folder with all that is in it."""
         if not path.path:
@@ -116,14 +130,6 @@ class Files:
             )
         except faults.GONE:
             return
-
-    def drop(self, folder: DatastorePath) -> None:
-        """Let the server delete a folder, and wait for nothing: the worker must stop."""
-        if not folder.path:
-            raise ValueError(folder)  # never a whole datastore
-        name, center = str(folder), self._inventory.datacenter
-        client = self._client
-        client.tell(lambda: client.content.fileManager.DeleteDatastoreFile_Task(name, center))
 
     def move(self, source: DatastorePath, target: DatastorePath) -> bool:
         """Rename a file or folder; False when the target is there already."""
@@ -224,9 +230,35 @@ class Files:
         into: BinaryIO | None = None,
     ) -> tuple[int, bytes]:
         session = self._client.session
+        is_idle = clock.monotonic() - session.called_at > IDLE_SECONDS
+        if is_idle or isinstance(body, _Watched):
+            # A large file is cut off in the middle, rather than refused, when it has ended.
+            self._renew_session()
+        done = self._send(method, path, body, size_bytes, into)
+        if done[0] == UNAUTHORIZED and (not isinstance(body, _Watched) or body.rewind()):
+            self._renew_session()
+            done = self._send(method, path, body, size_bytes, into)
+        if done[0] == UNAUTHORIZED:
+            raise BackendUnavailableError(
+                f"{session.endpoint.name} does not answer ({method} {path}): the session has ended"
+            )
+        return done
+
+    def _renew_session(self) -> None:
+        """Log in again if the session has ended; files are not asked for by calls that do."""
+        manager = self._client.session.content.sessionManager
+        self._client.read_one(manager, "currentSession")
+
+    def _send(
+        self,
+        method: str,
+        path: DatastorePath,
+        body: bytes | _Watched,
+        size_bytes: int | None,
+        into: BinaryIO | None,
+    ) -> tuple[int, bytes]:
+        session = self._client.session
         endpoint = session.endpoint
-        if clock.monotonic() - session.called_at > IDLE_SECONDS:
-            self._client.read_one(session.content.sessionManager, "currentSession")
         query = urllib.parse.urlencode(
             {"dcPath": self._inventory.datacenter_path, "dsName": path.datastore}
         )
@@ -249,8 +281,6 @@ class Files:
                 if str(done) != answer.headers.get("Content-Length", str(done)):
                     raise http.client.IncompleteRead(b"")
                 return answer.status, b""
-            if answer.status == UNAUTHORIZED:
-                raise http.client.HTTPException("the session has ended")
             return answer.status, answer.read(LONGEST_TEXT_BYTES)
         except (OSError, http.client.HTTPException, CertificateError) as err:
             raise BackendUnavailableError(

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 
-from vcld.errors import FatalProvisioningError, ReservationDataError
+from vcld import clock
+from vcld.errors import Blame, FatalProvisioningError, ReservationDataError
 from vcld.guest.interface import Tools
 from vcld.provisioning.esxi import naming
 from vcld.provisioning.esxi.client import Client
@@ -28,6 +29,10 @@ from vcld.store import secrets
 
 #: Of the column vcld_lease.name.
 LONGEST_LEASE = 190
+#: A look at the inventory is good for so long.
+FRESH_SECONDS = 5.0
+#: How long another host may be away that is only asked what it uses; others wait meanwhile.
+NEIGHBOUR_SECONDS = 5.0
 
 
 class Host:
@@ -38,13 +43,18 @@ class Host:
         reservation: Reservation,
         tools: Tools,
         on_step: Callable[[str], None] = lambda name: None,
+        *,
+        patience_seconds: float | None = None,
     ) -> None:
         self.reservation = reservation
+        self.leases = Leases(reservation, tools)
+        # Whatever waits, for the host's answer too, renews the leases that are held meanwhile.
+        renewing = Renewing(tools.cancellation, self.leases.tick)
+        self.tools = dataclasses.replace(tools, cancellation=renewing)
         self._on_step = on_step
-        self.leases = leases = Leases(reservation, tools)
-        # Whatever waits for the host, or for a partner, renews the leases held meanwhile.
-        waits = Renewing(tools.cancellation, leases.tick)
-        self.tools = dataclasses.replace(tools, cancellation=waits)
+        usual = tools.settings.vsphere_patience_seconds
+        self._read_at = 0.0
+        self._patience_seconds = usual if patience_seconds is None else patience_seconds
 
     def step(self, name: str) -> None:
         """Enter a named step: a point at which a worker may stop, or die, and be done over.
@@ -78,7 +88,7 @@ class Host:
             ),
             self.tools.cancellation,
             self.tools.log,
-            patience_seconds=self.tools.settings.vsphere_patience_seconds,
+            patience_seconds=self._patience_seconds,
         )
 
     @cached_property
@@ -88,6 +98,7 @@ class Host:
     @cached_property
     def inventory(self) -> Inventory:
         """The inventory as it was when it was first asked for, or after ``refresh``."""
+        self._read_at = clock.monotonic()
         return read_inventory(self.client, self.vmhost)
 
     @cached_property
@@ -109,7 +120,7 @@ class Host:
     @cached_property
     def repository(self) -> ImageFolder | None:
         """The repository as the host sees it; None when the profile names none there."""
-        path = self.vmhost.profile.repositorypath
+        path = (self.vmhost.profile.repositorypath or "").strip()
         if not path or not self.inventory.has_datastore(path):
             return None
         return ImageFolder(self.files, self._resolve(path))
@@ -117,7 +128,7 @@ class Host:
     @cached_property
     def local_repository(self) -> LocalFolder | None:
         """The repository on the management node; None when it is on the host, or nowhere."""
-        path = self.vmhost.profile.repositorypath
+        path = (self.vmhost.profile.repositorypath or "").strip()
         if not path or self.inventory.has_datastore(path):
             return None
         return LocalFolder(self.files, Path(path))
@@ -157,6 +168,11 @@ class Host:
         for name in ("inventory", "files", "machines", "masters", "repository", "local_repository"):
             self.__dict__.pop(name, None)
 
+    def freshen(self) -> None:
+        """After a wait for somebody else: what was read before may be no more."""
+        if clock.monotonic() - self._read_at > FRESH_SECONDS:
+            self.refresh()
+
     def close(self) -> None:
         """Log out, if anybody logged in. Never raises."""
         session = self.__dict__.pop("session", None)
@@ -166,9 +182,13 @@ class Host:
         self.refresh()
 
     def neighbour(self, vmhost: VMHost) -> Host:
-        """Another VM host, for the same worker; the caller closes it."""
+        """Another VM host, for the same worker; the caller closes it.
+
+        Without it there is less room, no more: nobody waits long for one that is away.
+        """
         computer = dataclasses.replace(self.reservation.computer, vmhost=vmhost)
-        return Host(dataclasses.replace(self.reservation, computer=computer), self.tools)
+        reservation = dataclasses.replace(self.reservation, computer=computer)
+        return Host(reservation, self.tools, patience_seconds=NEIGHBOUR_SECONDS)
 
     def limit(self, what: str, name: str, default: int) -> int:
         """A limit of the site: variable ``vmware|WHAT|NAME``, or ``vmware|WHAT`` for all."""
@@ -184,7 +204,8 @@ class Host:
         except ValueError as err:
             raise FatalProvisioningError(
                 f"VM host profile {self.vmhost.profile.profilename!r} has the path {text!r}, which"
-                " names no datastore; write [datastore] folder"
+                " names no datastore; write [datastore] folder",
+                blame=Blame.VMHOST,
             ) from err
         return DatastorePath(self.inventory.datastore(path.datastore).name, path.path)
 

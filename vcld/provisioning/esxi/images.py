@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
+from vcld.errors import Blame, FatalProvisioningError, ProvisioningError, WorkerStopped
 from vcld.provisioning.esxi import marker, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.marker import MARKER, Hardware, Marker
@@ -98,6 +98,10 @@ class ImageFolder:
             return present
         return {**present, **{name: FileFacts(size_bytes=size) for name, size in then.items()}}
 
+    def holds(self, entry: str) -> bool:
+        """True when a folder of this name is there, whatever it holds."""
+        return self.files.list(self.base / entry) is not None
+
     def refuse_incomplete(self, name: str) -> None:
         """Make sure, before a copy, that its place is free.
 
@@ -163,7 +167,7 @@ class ImageFolder:
             confirm()
             made = marker.describe(name, present, hardware, known)
             self.files.write_text(folder / MARKER, made.to_text())
-        except ProvisioningError:
+        except (Exception, WorkerStopped):
             draft.discard()
             raise
         return draft
@@ -196,14 +200,7 @@ class Draft:
 
     def discard(self) -> None:
         """Remove it, if possible: the next copy of the image tries again."""
-        try:
-            self.files.delete(self.folder)
-        except ProvisioningError:
-            self.abandon()  # a lost lease, for one, ends every wait
-
-    def abandon(self) -> None:
-        """Have it removed, without waiting for that."""
-        self.files.drop(self.folder)
+        self.files.discard(self.folder)
 
 
 def data_bytes(name: str, files: Mapping[str, FileFacts]) -> int:

@@ -33,6 +33,11 @@ class Datastore:
     has_folders: bool = True
     browser: Any
 
+    @property
+    def id(self) -> str:
+        """The last part of the URL, which paths may name the datastore by."""
+        return self.url.rstrip("/").rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
@@ -97,8 +102,7 @@ class Inventory:
         """
         found = self.datastores.get(name)
         if found is None:
-            ids = (one for one in self.datastores.values() if one.url.rstrip("/").endswith(name))
-            found = next(ids, None)
+            found = next((one for one in self.datastores.values() if one.id == name), None)
         if found is None:
             there = ", ".join(sorted(self.datastores)) or "none"
             raise FatalProvisioningError(
@@ -116,12 +120,17 @@ class Inventory:
         return found
 
     def has_datastore(self, text: str) -> bool:
-        """True when a path of the profile begins with a datastore, and not with a local folder."""
+        """True when a path of the profile begins with a datastore, and not with a local folder.
+
+        A folder of the management node is written from its root.
+        """
+        text = text.strip()
+        if not text.startswith("/"):
+            return bool(text)
         try:
-            name = parse(text).datastore
+            return parse(text).datastore in self.datastores or text.startswith("/vmfs/volumes/")
         except ValueError:
             return False
-        return name in self.datastores or text.startswith(("[", "/vmfs/volumes/"))
 
     def network(self, name: str) -> Network:
         """A network or port group by name.

@@ -21,6 +21,7 @@ from vcld.errors import (
 from vcld.provisioning.esxi import (
     creating,
     disks,
+    leftovers,
     masters,
     naming,
     placing,
@@ -79,6 +80,7 @@ class Loader:
 
     def _load(self) -> None:
         host, tell = self._host, self._host.tools.progress
+        host.freshen()
         tell("startload", f"preparing the load of {self._image} on {self._name}")
         self._refuse_maintenance()
         nets = spec.networks(self._reservation, host.inventory)
@@ -88,6 +90,7 @@ class Loader:
         tell("transfervm", f"putting {self._image} on datastore {host.masters.base.datastore}")
         host.step("load:master")
         master = masters.ensure(host, self._image)
+        host.freshen()
         host.step("load:space")
         with self._space(master):
             machine = self._make(master, nets)
@@ -179,7 +182,13 @@ class Loader:
         folder = self._folder
         if not own:
             # A worker may have died before it registered what it made.
-            machines.remove_folders(self._base)
+            kept = leftovers.remove(self._host, self._base)
+            if kept:
+                raise ProvisioningError(
+                    f"{kept[0]} is in use by a VM on another host that sees the datastore: if"
+                    f" {self._name} was on that host before, remove its VM there",
+                    blame=Blame.COMPUTER,
+                )
         elif folder not in {vm.path.parent for vm in own if vm.path is not None}:
             self._host.files.delete(folder)
 
@@ -271,6 +280,12 @@ class Loader:
                 good = good and bool(disk.chain) and parse(disk.chain[-1]) == master.disk
         if good:
             return
+        if not self._host.machines.power_state(machine):
+            raise BackendUnavailableError(
+                f"the virtual machine {self._name} was removed from its VM host, and not by this"
+                " load: it is done over",
+                blame=Blame.NOBODY,
+            )
         self._host.machines.remove([machine])
         raise ProvisioningError(
             f"the VM host did not make the disk of {self._name} as it was told: it would write"

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vcld.errors import Blame, FatalProvisioningError, ProvisioningError
+from vcld.errors import Blame, FatalProvisioningError, ProvisioningError, WorkerStopped
 from vcld.provisioning.esxi import descriptor, marker, naming
 from vcld.provisioning.esxi.files import FileFacts, Files
 from vcld.provisioning.esxi.images import StoredImage
@@ -32,6 +32,20 @@ class LocalFolder:
             FatalProvisioningError: it is there, and damaged.
         """
         naming.check_image(name)
+        try:
+            return self._find(name)
+        except (OSError, UnicodeDecodeError) as err:
+            raise self._unreadable(name, err) from err
+
+    def _unreadable(self, name: str, err: Exception) -> FatalProvisioningError:
+        why = err.strerror if isinstance(err, OSError) else "it is no text"
+        where = getattr(err, "filename", None) or self._base / name / MARKER
+        return FatalProvisioningError(
+            f"image {name} in the repository {self._base} cannot be read: {where}: {why}",
+            blame=Blame.MANAGEMENT_NODE if isinstance(err, OSError) else Blame.IMAGE,
+        )
+
+    def _find(self, name: str) -> StoredImage | None:
         folder = self._base / name
         if not (folder / f"{name}.vmdk").is_file():
             return None
@@ -47,8 +61,15 @@ class LocalFolder:
             capacity, hardware = found.capacity_kib, found.hardware
         elif naming.reference_of(name) in present:
             hardware = hardware_of(self._read_reference(name))
+        described = descriptor.read(folder / f"{name}.vmdk")
+        gone = [one.name for one in descriptor.extents_of(described) if one.name not in present]
+        if gone:
+            raise FatalProvisioningError(
+                f"image {name} in {folder} is damaged: {gone[0]} is not there; restore it",
+                blame=Blame.IMAGE,
+            )
         if capacity is None:
-            capacity = descriptor.capacity_kib(descriptor.read(folder / f"{name}.vmdk"))
+            capacity = descriptor.capacity_kib(described)
         nowhere = DatastorePath("", name)
         return StoredImage(
             name=name,
@@ -57,6 +78,29 @@ class LocalFolder:
             capacity_kib=capacity,
             hardware=hardware,
         )
+
+    def holds(self, entry: str) -> bool:
+        """True when a folder of this name is there, whatever it holds."""
+        return (self._base / entry).exists()
+
+    def refuse_incomplete(self, name: str) -> None:
+        """Make sure, before a capture, that its place is free and can be written to.
+
+        Raises:
+            FatalProvisioningError: a folder is there that holds no complete image; or there is
+                no repository.
+        """
+        if not os.access(self._base, os.W_OK | os.X_OK):
+            raise FatalProvisioningError(
+                f"the repository {self._base} is not there on this management node, or cannot be"
+                " written",
+                blame=Blame.MANAGEMENT_NODE,
+            )
+        folder = self._base / name
+        if folder.exists() and not (folder / f"{name}.vmdk").is_file():
+            raise FatalProvisioningError(
+                f"{folder} is there but holds no {name}.vmdk: remove the folder", blame=Blame.IMAGE
+            )
 
     def reference(self, image: StoredImage) -> str:
         """The vmx file of the VM that it was captured from, which Perl daemons read; or empty."""
@@ -74,15 +118,24 @@ class LocalFolder:
 
         Returns:
             The folder.
+
+        Raises:
+            ProvisioningError: a file cannot be read, or sent; the folder is gone.
         """
         folder = base / f"{image.name}{naming.PARTIAL}up-{secrets.token_hex(4)}"
         self._files.make_folder(folder)
         done = 0
-        for name, facts in sorted(image.files.items()):
-            if name.endswith(".vmdk"):
-                self._files.upload(self._base / image.name / name, folder / name)
-                done += facts.size_bytes
-                on_progress(done * 100 // max(1, image.size_bytes))
+        try:
+            for name, facts in sorted(image.files.items()):
+                if name.endswith(".vmdk"):
+                    self._files.upload(self._base / image.name / name, folder / name)
+                    done += facts.size_bytes
+                    on_progress(done * 100 // max(1, image.size_bytes))
+        except (Exception, WorkerStopped) as err:
+            self._files.discard(folder)
+            if isinstance(err, OSError):
+                raise self._unreadable(image.name, err) from err
+            raise
         return folder
 
     def store(self, name: str, folder: DatastorePath) -> Path:
@@ -148,13 +201,7 @@ class LocalFolder:
             shutil.rmtree(old, ignore_errors=True)
         try:
             self._base.mkdir(mode=0o755, parents=True, exist_ok=True)
-            free = shutil.disk_usage(self._base).free
-            if free < size_bytes:
-                raise FatalProvisioningError(
-                    f"{name} needs {size_bytes >> 20} MB in {self._base}, where {free >> 20} MB"
-                    " are free",
-                    blame=Blame.MANAGEMENT_NODE,
-                )
+            self.refuse_full(name, size_bytes)
             target = self._base / f"{name}{naming.PARTIAL}{secrets.token_hex(4)}"
             target.mkdir(mode=0o755)
         except OSError as err:
@@ -163,6 +210,21 @@ class LocalFolder:
                 blame=Blame.MANAGEMENT_NODE,
             ) from err
         return target
+
+    def refuse_full(self, name: str, size_bytes: int) -> None:
+        """Make sure that there is room for an image.
+
+        Raises:
+            FatalProvisioningError: there is not.
+            OSError: nobody can tell.
+        """
+        free = shutil.disk_usage(self._base).free
+        if free < size_bytes:
+            raise FatalProvisioningError(
+                f"{name} needs {size_bytes >> 20} MB in {self._base}, where {free >> 20} MB"
+                " are free",
+                blame=Blame.MANAGEMENT_NODE,
+            )
 
     def publish(self, name: str, target: Path) -> None:
         """Give a fetched copy the image's name.

@@ -65,7 +65,8 @@ class Machines:
 
         Name or folder must be the computer's, and the VM must not say that it is another's. One
         that does not say whose it is, as those of the Perl daemon, must lie in a folder that is
-        the computer's: whoever made ``vm1_backup`` by hand wants to keep it.
+        the computer's: whoever made ``vm1_backup`` by hand wants to keep it. So does who cloned
+        it of the computer's VM, and with that what this says: its name must end as VCL's do.
         """
         alike = [vm for vm in self._inventory.machines if self._is_alike(vm)]
         if not alike:
@@ -75,7 +76,11 @@ class Machines:
         found = [
             vm
             for vm in alike
-            if (owners[vm.ref] == mine if vm.ref in owners else self._is_in_own_folder(vm))
+            if owners.get(vm.ref, mine) == mine
+            and (
+                self._is_in_own_folder(vm)
+                or (vm.ref in owners and naming.is_vm_of(self._computer, vm.name))
+            )
         ]
         return sorted(found, key=lambda vm: not vm.is_valid)
 
@@ -189,27 +194,27 @@ class Machines:
         for machine in machines:
             if machine.power != POWERED_OFF and machine.is_valid:
                 self.power_off(machine)
-            self._unregister(machine)
-            if machine.path is not None and self._is_removable(machine.path):
+            self.unregister(machine)
+            if machine.path is not None and self._is_removable(machine, machine.path):
                 self._files.delete(machine.path.parent)
 
-    def remove_source(self, machine: Machine) -> None:
-        """Unregister a VM that clones were made from, and delete its folder."""
-        self._unregister(machine)
-        if machine.path is not None and machine.path.parent.name.startswith(naming.SOURCE):
-            self._files.delete(machine.path.parent)
-
-    def remove_folders(self, base: DatastorePath) -> None:
-        """Delete folders of the computer that no registered VM uses any more."""
+    def left_folders(self, base: DatastorePath) -> list[DatastorePath]:
+        """Folders of the computer that no VM that is registered here uses any more."""
         used = {vm.path.parent for vm in self._inventory.machines if vm.path is not None}
         own = {vm.path.parent for vm in self.own() if vm.path is not None}
-        for name, facts in (self._files.list(base) or {}).items():
-            folder = base / name
-            if naming.is_folder_of(self._computer, name) and folder not in used - own:
-                if facts.is_folder:
-                    self._files.delete(folder)
+        return [
+            base / name
+            for name, facts in (self._files.list(base) or {}).items()
+            if naming.is_folder_of(self._computer, name) and facts.is_folder
+            if base / name not in used - own
+        ]
 
-    def _unregister(self, machine: Machine) -> None:
+    def unregister(self, machine: Machine) -> None:
+        """Remove a VM from the register, and leave its files.
+
+        Raises:
+            ProvisioningError: it is still there.
+        """
         failed: Any = None
         for pause in pauses(0.2, LAST_PAUSE_SECONDS, 2.0):
             try:
@@ -241,9 +246,12 @@ class Machines:
     def _is_in_own_folder(self, vm: Machine) -> bool:
         return vm.path is not None and naming.is_folder_of(self._computer, vm.path.parent.name)
 
-    def _is_removable(self, path: DatastorePath) -> bool:
-        """Folders of VCL's own making only: a base VM made by hand keeps its files."""
-        return naming.is_folder_of(self._computer, path.parent.name)
+    def _is_removable(self, vm: Machine, path: DatastorePath) -> bool:
+        """Folders of VCL's VMs only: a base VM made by hand keeps its files."""
+        folder = path.parent.name
+        is_moved = naming.is_vm_of(self._computer, vm.name)
+        is_moved = is_moved and naming.is_folder_named_for(vm.name, folder)
+        return naming.is_folder_of(self._computer, folder) or is_moved
 
     def _owners(self, refs: list[Any]) -> Mapping[Any, str]:
         found = self._client.read(refs, {vim.VirtualMachine: ("config.extraConfig",)})

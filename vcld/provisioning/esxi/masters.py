@@ -79,8 +79,10 @@ def _bring(
     host.masters.remove_drafts(source.name)
     host.step("load:master-upload")
     uploaded = repository.upload(source, host.masters.base, tell)
-    _add(host, source, naming.disk_in(uploaded, source.name), tell, keep=uploaded)
-    host.files.delete(uploaded)
+    try:
+        _add(host, source, naming.disk_in(uploaded, source.name), tell, keep=uploaded)
+    finally:
+        host.files.discard(uploaded)
 
 
 def _add(

@@ -5,6 +5,7 @@ They are those of the Perl daemon, so that both find what the other has made.
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from vcld.errors import Blame, FatalProvisioningError
@@ -13,10 +14,11 @@ from vcld.snapshot import Computer, Reservation, VMProfile
 
 #: What vSphere allows for the name of a VM.
 LONGEST_NAME = 80
-_IMAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*")
+_IMAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*(?<! )")
 _FOLDER = re.compile(r"(?P<computer>[\w.-]+?)_(?P<image>\d+)-v(?P<revision>\d+)(_|$)")
 #: Names of images end so, and with them those of VMs.
 _REVISION = re.compile(r"-v\d+\b")
+_LAST_REVISION = re.compile(r"-v\d+$")
 #: Folders of copies that are not finished: the master's name, this, and a random token.
 PARTIAL = ".vcld-"
 #: VMs that are never started: on a vCenter, linked clones have them as their parents.
@@ -72,8 +74,15 @@ def reference_of(imagename: str) -> str:
 
 
 def source_name(imagename: str) -> str:
-    """Name of the VM that clones of an image are made from."""
-    return f"{SOURCE}{imagename}"[:LONGEST_NAME]
+    """Name of the VM that clones of an image are made from.
+
+    One that is too long ends in a digest: revisions differ in their last characters.
+    """
+    name = f"{SOURCE}{imagename}"
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(imagename.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - len(digest) - 1]}~{digest}"
 
 
 def mac_addresses(computer: Computer) -> tuple[str | None, str | None]:
@@ -120,3 +129,14 @@ def is_folder_of(computer: Computer, name: str) -> bool:
 def is_name_of(computer: Computer, name: str) -> bool:
     """True when a VM of this name was made for the computer."""
     return name.startswith((f"{computer.node_name}_", f"{computer.shortname}_"))
+
+
+def is_vm_of(computer: Computer, name: str) -> bool:
+    """True when VCL itself may have given a VM this name: it ends as names of images do."""
+    whole = len(name) < LONGEST_NAME
+    return is_name_of(computer, name) and (_LAST_REVISION.search(name) is not None or not whole)
+
+
+def is_folder_named_for(vm: str, folder: str) -> bool:
+    """True when vSphere has put a VM that it moved into this folder: it takes the VM's name."""
+    return re.fullmatch(re.escape(vm) + r"(_\d+)?", folder) is not None

@@ -52,4 +52,4 @@ def parse(text: str) -> DatastorePath:
         store, _, path = text.lstrip("/").partition("/")
     if not store or ".." in path.split("/"):
         raise ValueError(text)
-    return DatastorePath(store, "/".join(part for part in path.split("/") if part))
+    return DatastorePath(store, "/".join(part for part in path.split("/") if part not in {"", "."}))

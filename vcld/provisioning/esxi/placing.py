@@ -222,7 +222,7 @@ def _path(found: Found, ref: Any) -> str:
 
 
 def _wanted(text: str | None) -> str:
-    parts = (text or "").strip("/").split("/")
+    parts = (text or "").strip().split("/")
     return "/".join(part for part in parts if part and part not in HIDDEN).lower()
 
 

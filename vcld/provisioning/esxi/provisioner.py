@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcld.errors import ImageNotFoundError
 from vcld.guest.interface import Guest, Tools
-from vcld.provisioning.esxi import disks, sources
+from vcld.provisioning.esxi import disks, leftovers, sources
 from vcld.provisioning.esxi.capture import Capture
 from vcld.provisioning.esxi.disks import DiskMode
 from vcld.provisioning.esxi.faults import translated
@@ -110,7 +110,7 @@ class EsxiProvisioner(Provisioner):
         if disks.choose(self.host) is DiskMode.CLONE:
             bases.append(sources.root_of(self.host.vm_base))
         for base in bases:
-            self.host.machines.remove_folders(base)
+            leftovers.remove(self.host, base)
         self.host.refresh()
 
     @translated

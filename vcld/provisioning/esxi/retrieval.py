@@ -145,11 +145,8 @@ class Retrieval:
             _mark_anew(files, folder)
             self._host.step("retrieve:publish")
             self._host.leases.confirm()
-        except ProvisioningError:
+        except (Exception, WorkerStopped):
             draft.discard()
-            raise
-        except WorkerStopped:
-            draft.abandon()
             raise
         draft.publish()
 

@@ -23,6 +23,7 @@ from vcld.errors import (
     Blame,
     FatalProvisioningError,
     ProvisioningError,
+    WorkerStopped,
 )
 from vcld.provisioning.esxi.endpoint import Endpoint
 from vcld.provisioning.esxi.transport import CertificateError, Connection, Waits
@@ -31,6 +32,8 @@ from vcld.waiting import Cancellation, pauses
 #: The API of ESXi 6.5, which every later version speaks too.
 API_VERSION = "vim.version.version11"
 LOGOUT_SECONDS = 3.0
+#: Time to tidy up for work that is told to stop.
+FAREWELL_SECONDS = 5.0
 READING = (
     "Retrieve", "Fetch", "Query", "Find", "Search", "WaitForUpdates", "Create", "Destroy", "Refresh"
 )  # fmt: skip
@@ -72,6 +75,8 @@ class Session:
         self.logins = 0
         #: When the server was last called, by ``clock.monotonic``.
         self.called_at = 0.0
+        #: True in the work's last seconds: tasks that are begun then go on without it.
+        self.is_leaving = False
         self._log = log
         self._patience_seconds = patience_seconds
         self._stub: _Stub | None = None
@@ -105,6 +110,30 @@ class Session:
         assert self._stub is not None
         return str(self._stub.cookie).partition(";")[0]
 
+    @contextlib.contextmanager
+    def farewell(self) -> Iterator[None]:
+        """Let the block's calls be made though the work must stop, for some seconds at most.
+
+        Work that need not stop is not changed by it.
+        """
+        self.cancellation.look()  # who failed may know before it is told
+        if self.cancellation.reason() is None:
+            yield
+            return
+        before = self.cancellation, self.waits.cancellation
+        deadline = clock.monotonic() + FAREWELL_SECONDS
+        self.cancellation = self.waits.cancellation = Cancellation(
+            lambda: "its last seconds are over" if clock.monotonic() > deadline else None,
+            ask_interval_seconds=0.5,
+        )
+        self.is_leaving = True
+        try:
+            with contextlib.suppress(WorkerStopped):
+                yield
+        finally:
+            self.cancellation, self.waits.cancellation = before
+            self.is_leaving = False
+
     def close(self) -> None:
         """Log out; hosts allow only so many sessions. Never raises."""
         if self._content is None or self._stub is None:
@@ -116,18 +145,6 @@ class Session:
         with contextlib.suppress(vmodl.MethodFault, ProvisioningError):
             content.sessionManager.Logout()
         self._stub.DropConnections()
-
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Calls within are made though the worker must stop, once, and not waited for long."""
-        waits = self.waits
-        before = waits.cancellation, waits.answer_seconds, self._patience_seconds
-        waits.cancellation, waits.answer_seconds = Cancellation(), LOGOUT_SECONDS
-        self._patience_seconds = 0
-        try:
-            yield
-        finally:
-            waits.cancellation, waits.answer_seconds, self._patience_seconds = before
 
     def invoke(self, call: Any, mo: Any, info: Any, args: Any) -> Any:
         """Make a call for the stub."""

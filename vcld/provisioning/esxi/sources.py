@@ -53,16 +53,17 @@ def ensure(host: Host, master: StoredImage) -> tuple[Any, Any]:
 def remove(host: Host, imagename: str) -> None:
     """Remove the sources of a master that has no clones any more."""
     for vm in _registered(host, imagename):
-        host.machines.remove_source(vm)
+        host.machines.unregister(vm)
         host.tools.log.info("source of clones removed", image=imagename, vm=vm.name)
+    _remove_folders(host, imagename)
 
 
 def _registered(host: Host, imagename: str) -> list[Machine]:
-    """Valid sources by name; the VM itself must say that it is one."""
+    """Valid sources by name; the VM itself must say that it is one, and of what."""
     named = [vm for vm in host.inventory.machines if vm.name == naming.source_name(imagename)]
     refs = [vm.ref for vm in named if vm.is_valid]
     found = host.client.read(refs, {vim.VirtualMachine: ("config.extraConfig",)})
-    return [vm for vm in named if spec.SOURCE_KEY in _keys(found.get(vm.ref, {}))]
+    return [vm for vm in named if _keys(found.get(vm.ref, {})).get(spec.SOURCE_KEY) == imagename]
 
 
 def _keys(facts: Any) -> dict[str, str]:
@@ -85,8 +86,13 @@ def _remove_orphans(host: Host, imagename: str) -> None:
     """Remove what workers that died have left: sources without a snapshot, folders without a VM."""
     for vm in _registered(host, imagename):
         if host.client.read_one(vm.ref, "snapshot").get("snapshot") is None:
-            host.machines.remove_source(vm)
-            host.refresh()
+            host.machines.unregister(vm)
+    _remove_folders(host, imagename)
+
+
+def _remove_folders(host: Host, imagename: str) -> None:
+    """Remove folders of sources that are not registered, and in which no clone has its parents."""
+    host.refresh()
     used = usage.used_folders(host)
     registered = {vm.path.parent for vm in host.inventory.machines if vm.path is not None}
     for name, facts in (host.files.list(host.vm_base) or {}).items():

@@ -80,4 +80,5 @@ def free_bytes(client: Client, store: Datastore) -> int:
 
 
 def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"
+    """Rounded up: what is needed is never called nothing."""
+    return f"{-(-count * 10 // GIB) / 10:.1f} GiB"

@@ -31,7 +31,19 @@ def used_folders(host: Host) -> set[DatastorePath] | None:
     base = host.masters.base
     store = host.datastore_of(base)
     used = _by_vm(host, store.url, base.datastore, skip_idle=True)
-    if used is None or not store.shared:
+    theirs = used_elsewhere(host, base) if used is not None else None
+    return used | theirs if used is not None and theirs is not None else None
+
+
+def used_elsewhere(host: Host, base: DatastorePath) -> set[DatastorePath] | None:
+    """The same for the datastore of a folder, by what the other hosts say that may see it.
+
+    Returns:
+        None when one of them, or a VM of ours on one, cannot be asked.
+    """
+    store = host.datastore_of(base)
+    used: set[DatastorePath] = set()
+    if not store.shared:
         return used
     mine = (host.session.endpoint.address, host.session.endpoint.port)
     for other in host.tools.run(vmhosts.load_others, host.vmhost.id):
@@ -47,7 +59,7 @@ def used_folders(host: Host) -> set[DatastorePath] | None:
                 used |= theirs
         except ProvisioningError as err:
             host.tools.log.warning(
-                "no master is removed: another host on the datastore cannot be asked",
+                "another host on the datastore cannot be asked what it uses",
                 host=other.hostname,
                 reason=str(err),
             )
@@ -59,7 +71,7 @@ def used_folders(host: Host) -> set[DatastorePath] | None:
 
 def may_share(profile: VMProfile, store: Datastore) -> bool:
     """A datastore has the same name, and id, everywhere; a path that cannot be read may be any."""
-    names = {store.name, store.url.rstrip("/").rpartition("/")[2]}
+    names = {store.name, store.id}
     for text in filter(None, (profile.datastorepath, profile.vmpath)):
         try:
             if parse(text).datastore in names:
@@ -83,7 +95,7 @@ def _by_vm(host: Host, url: str, name: str, *, skip_idle: bool) -> set[Datastore
         # One whose files cannot be reached now has its disks again when they can.
         if vm.ref in found and (not vm.is_readable or DEVICES not in found[vm.ref]):
             host.tools.log.warning(
-                "no master is removed: a VM does not say which disks it has",
+                "a VM does not say which disks it has",
                 host=host.vmhost.hostname,
                 vm=vm.name,
                 state=vm.connection,
