@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -263,6 +266,20 @@ def test_computer_that_an_unseen_user_with_root_rights_had_is_reloaded(host: Hos
         guest.sanitize([])
 
     assert guest.tags().tainted == "a user with root rights was let in"
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_root_who_came_unseen_is_not_believed(host: Host, *, root: bool) -> None:
+    ready(host, account(root=root)).grant_access([SSH])
+    host.sh("rm -f /etc/vcld/granted")  # as the user may have done
+    asked = partial(replace, remoteIP="198.51.100.201")
+    guest = Bench(host, change=asked).guest(laststate="reserved")
+    refused = pytest.raises(RemoteError, match=r"root rights \(ada\)")
+
+    with refused if root else nullcontext():
+        guest.sanitize([account(root=root)])
+
+    assert host.users() == (["ada"] if root else [])
 
 
 def test_user_named_all_gives_root_access_to_nobody_else(host: Host) -> None:

@@ -110,9 +110,9 @@ class LinuxGuest(SshGuest):
         self._run(script, limit_seconds=300)
 
     def sanitize(self, accounts: Sequence[Account]) -> None:
-        del accounts  # all accounts of reservations go, whoever made them
         if self.nat is not None:
             self.nat.close()
+        self.refuse_if_root_came(accounts)  # else all of reservations go, whoever made them
         script = Script()
         if self.reservation.request.laststate == "reserved":
             script.call("refuse_if_in_use")
