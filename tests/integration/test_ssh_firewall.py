@@ -139,6 +139,17 @@ def test_full_disk_keeps_no_door_open(ssh_network: Network, host: Host) -> None:
     assert who_gets_in(ssh_network, host) == ["elsewhere"]
 
 
+def test_rules_of_the_image_that_come_late_at_a_boot_do_not_open_it(ssh_network: Network) -> None:
+    host = ssh_network.host("vm1")
+    ready(host)
+    host.sh("printf '#!/bin/sh\\nnft flush ruleset\\n' > /etc/init.d/rules;"
+            " chmod 755 /etc/init.d/rules; ln -s ../init.d/rules /etc/rcS.d/S50rules")  # fmt: skip
+
+    host.restart()
+
+    assert host.sh("nft list tables") == "table inet vcld\n"
+
+
 def test_busy_lock_of_xtables_is_waited_for(ssh_network: Network) -> None:
     host = ssh_network.host("vm1", prepare=LEGACY)
     guest = ready(host)
