@@ -21,7 +21,7 @@ COMMAND = (
     "if command -v timeout >/dev/null 2>&1; then exec timeout -k 5 {limit} sh -s; fi; exec sh -s"
 )
 LIBRARIES = (
-    "prelude", "services", "sshd", "accounts", "firewall", "tags", "presence", "system",
+    "prelude", "services", "sshd", "traces", "accounts", "firewall", "tags", "presence", "system",
     "address", "capture", "nat",
 )  # fmt: skip
 _MARK = "vcld:"

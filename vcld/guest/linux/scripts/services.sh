@@ -105,7 +105,7 @@ BOOT_ID=/proc/sys/kernel/random/boot_id
 keep_methods() {
     printf '%s\n' "$@" | put $METHODS 644 || :
     put $STARTED 644 < $BOOT_ID || :
-    : > $GRANTED
+    [ -e $GRANTED ] || : > $GRANTED
 }
 stop_methods() {
     [ -f $METHODS ] || { stop_method ext_sshd ''; return 0; }
