@@ -233,6 +233,16 @@ def test_cluster_members_reach_each_other_and_nobody_else_does(ssh_network: Netw
     assert one.sh(probe) == "out\n"
 
 
+def test_node_that_takes_over_is_let_in(ssh_network: Network, host: Host) -> None:
+    other, stranger = (ssh_network.host(n, networks=("private",)) for n in ("other", "stranger"))
+
+    ready(host, managers=[other.private, "", "nonsense"]).grant_access([WEB])
+
+    probe = f"bash -c '< /dev/tcp/{host.private}/22' && echo in"
+    assert other.sh(f"timeout 2 {probe}", check=False) == "in\n"
+    assert stranger.sh(f"timeout 2 {probe}", check=False) == ""
+
+
 def _sibling(id_: int, host: Host) -> Sibling:
     return Sibling(
         id=id_, computerid=id_, managementnodeid=3, hostname=host.name,

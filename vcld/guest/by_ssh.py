@@ -17,6 +17,7 @@ from vcld.guest.interface import Guest, Tools
 from vcld.remote.endpoint import Endpoint
 from vcld.remote.remote import Remote
 from vcld.snapshot import Account, Reservation
+from vcld.store import resources
 from vcld.waiting import wait_until
 
 #: A restart, and a shutdown, are over after this (provisioning specification §12.11).
@@ -35,6 +36,7 @@ class SshGuest(Guest):
         super().__init__(reservation, tools)
         computer, node = reservation.computer, reservation.managementnode
         self.name = computer.shortname
+        self._nodes: list[str] | None = None
         self.remote = Remote(
             Endpoint(
                 name=self.name,
@@ -51,6 +53,13 @@ class SshGuest(Guest):
 
     def is_responding(self) -> bool:
         return self.remote.is_up()
+
+    def node_addresses(self) -> list[str]:
+        """``IPaddress`` of this node and of those that may take the computer over from it."""
+        if self._nodes is None:
+            others = self.tools.run(resources.find_node_addresses, self.reservation.computer.id)
+            self._nodes = [self.reservation.managementnode.IPaddress, *others]
+        return self._nodes
 
     def refuse_if_root_came(self, accounts: Sequence[Account]) -> None:
         """By what the database says: of a computer on which somebody was root, nothing is true.

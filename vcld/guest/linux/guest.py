@@ -228,8 +228,8 @@ class LinuxGuest(SshGuest):
             members = firewall.addresses(
                 *(s.privateIPaddress for s in siblings), *(s.IPaddress for s in siblings)
             )
-        node = firewall.addresses(self.reservation.managementnode.IPaddress)
-        return Policy(openings=openings, members=members, nodes=node)
+        nodes = firewall.addresses(*self.node_addresses())
+        return Policy(openings=openings, members=members, nodes=nodes)
 
     def _open(
         self, methods: Sequence[ConnectMethod], remote_ip: str | None, *, start: bool

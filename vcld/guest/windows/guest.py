@@ -144,7 +144,7 @@ class WindowsGuest(SshGuest):
             members = firewall.addresses(
                 *(s.privateIPaddress for s in others), *(s.IPaddress for s in others)
             )
-        nodes = firewall.addresses(self.reservation.managementnode.IPaddress)
+        nodes = firewall.addresses(*self.node_addresses())
         return commands.firewall(nodes, openings, members)
 
     def _found_address(self, facts: Facts) -> str | None:
