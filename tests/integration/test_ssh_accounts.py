@@ -50,6 +50,14 @@ def test_account_whose_removal_was_broken_off_is_opened_again(host: Host) -> Non
     assert login(host, "ada", "pw-of-ada") == (0, "ada\n")
 
 
+def test_account_does_not_end_when_the_image_says_that_new_ones_do(host: Host) -> None:
+    host.sh("echo EXPIRE=2020-01-01 >> /etc/default/useradd")
+
+    ready(host).grant_access([SSH])
+
+    assert login(host, "ada", "pw-of-ada") == (0, "ada\n")
+
+
 def test_owner_and_members_of_groups_get_their_rights(host: Host) -> None:
     guest = ready(host, account(root=True), account("bob", "pw-of-bob", uid=602))
     guest.grant_access([SSH])

@@ -220,11 +220,12 @@ def test_capture_leaves_nothing_of_computer_user_or_site(host: Host) -> None:
     guest.grant_access([SSH])
     guest.tag_tainted("a user may have logged in")
     host.sh("echo secret > /root/.bash_history; echo line >> /var/log/syslog;"
-            "echo root:known | chpasswd")  # fmt: skip
+            "echo root:known | chpasswd; mkdir -p /root/.ssh; touch /tmp/.hidden /root/.ssh/id_rsa")  # fmt: skip
 
     bench.guest().pre_capture(EndState.ON)
 
     assert host.users() == []
+    assert host.sh("ls -A /tmp; ls /root/.ssh") == "authorized_keys\n"
     assert host.sh(
         "ls /etc/ssh; cat /etc/ssh/sshd_config; ls /root/.bash_history", check=False
     ) == (host.sh("ls /etc/ssh; cat /etc/ssh/sshd_config"))

@@ -134,6 +134,7 @@ class LinuxGuest(SshGuest):
         script.call("unmount_shares").call("set_roots").call("forget_reservation")
         script.call("remove_all").call("prove_clean")
         script.call("single_sshd").call("forget_static").call("lock_root")
+        script.call("remove_private_keys")
         script.call("write_tags", tags.base_text(self.reservation)).call("clear_traces")
         # The image must let a management node in before anybody has told it which.
         image = Policy(openings=(firewall.ANY_SSH,), trusts_node=False)

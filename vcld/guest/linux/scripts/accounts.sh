@@ -38,7 +38,8 @@ add_account() {
         uid=''
     fi
     # '*' is no password, but does not lock the account: a directory or a key may open it.
-    set -- -s /bin/bash -m -d "/home/$1" -g $GROUP -p '*' "$1"
+    # The image's rules for new accounts may let them end on a day.
+    set -- -s /bin/bash -m -d "/home/$1" -g $GROUP -e '' -p '*' "$1"
     [ -z "$uid" ] || set -- -u "$uid" "$@"
     said=$(useradd "$@" 2>&1) || case $? in
         3) refuse "user $name can have no account here: $said" ;;
