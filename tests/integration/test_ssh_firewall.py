@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.ssh_guests import SSH, WEB, WEB_SERVICE, Bench, ready
-from tests.ssh_hosts import Host, Network
+from tests.ssh_hosts import Host, Network, wait_for_port
 from vcld.errors import RemoteError
 from vcld.guest.linux.guest import LinuxGuest
 from vcld.snapshot import Sibling
@@ -231,6 +231,30 @@ def test_cluster_members_reach_each_other_and_nobody_else_does(ssh_network: Netw
     assert two.sh("cat /etc/cluster_info") == f"parent= {one.private}\nchild= {two.private}\n"
     guests[1].sanitize([])
     assert one.sh(probe) == "out\n"
+
+
+def test_port_that_a_container_publishes_is_open_to_nobody_else(ssh_network: Network) -> None:
+    ssh_network.client("home", 201)
+    ssh_network.client("elsewhere", 202)
+    host = ssh_network.host("vm1", networks=("private", "public", "inside"))
+    box = ssh_network.host("box", networks=("private", "inside"), prepare=WEB_SERVICE)
+    box.sh(f"ip route add default via {host.inside}; /etc/init.d/webdesk start")
+    host.sh("sysctl -q -w net.ipv4.ip_forward=1; nft add table ip docker; nft 'add chain ip docker"
+            " pre { type nat hook prerouting priority -100; }'; for port in 8080 9090; do nft add"
+            f" rule ip docker pre ip daddr {host.public} tcp dport $port dnat to {box.inside}:8080;"
+            " done")  # fmt: skip
+    wait_for_port(box.private, 8080)
+    assert who_gets_in(ssh_network, host, 9090) == ["home", "elsewhere"]
+
+    method = dataclasses.replace(WEB, servicename=None)
+    guest = ready(host)
+    assert who_gets_in(ssh_network, host, 8080) == []
+    guest.grant_access([method])
+
+    assert who_gets_in(ssh_network, host, 8080) == ["home", "elsewhere"]
+    guest.restrict_access("198.51.100.201", [method])
+    assert who_gets_in(ssh_network, host, 8080) == ["home"]
+    assert who_gets_in(ssh_network, host, 9090) == []
 
 
 def test_node_that_takes_over_is_let_in(ssh_network: Network, host: Host) -> None:
