@@ -12,6 +12,7 @@ import pytest
 from tests.ssh_guests import SSH, Bench, account, ready
 from tests.ssh_hosts import Host, Login, Network, run
 from vcld.errors import Blame, RemoteError
+from vcld.snapshot import Account
 
 
 @pytest.fixture
@@ -77,6 +78,33 @@ def test_owner_and_members_of_groups_get_their_rights(host: Host) -> None:
     guest.sync_accounts([account()])
     assert host.users() == ["ada"]
     assert login(host, "eve", "pw-of-eve")[0] == 255
+
+
+def test_root_access_ends_whatever_the_user_does_to_stop_it(host: Host) -> None:
+    def accounts(*, root: bool) -> list[Account]:
+        key = "ssh-ed25519 AAAAnew new"
+        return [account(root=root, usepublickeys=True, sshpublickeys=key)]
+
+    guest = ready(host, *accounts(root=True))
+    guest.grant_access([SSH])
+    assert (
+        login(host, "ada", "pw-of-ada", "rm -r ~/.ssh; touch ~/.ssh; sudo -n id -un")[1] == "root\n"
+    )
+
+    with pytest.raises(RemoteError, match="no ssh keys for ada"):
+        guest.sync_accounts(accounts(root=False))
+
+    assert login(host, "ada", "pw-of-ada", "sudo -n id -un")[0] != 0
+
+
+def test_account_that_is_refused_gets_no_root_access(host: Host) -> None:
+    guest = Bench(host).guest()
+    guest.post_load()
+
+    with pytest.raises(RemoteError, match="belongs to the system"):
+        guest.reserve([account("daemon", root=True)])
+
+    assert host.sh("ls /etc/sudoers.d | grep vcld", check=False) == ""
 
 
 def test_root_never_gets_in_from_outside(host: Host) -> None:

@@ -253,12 +253,13 @@ class LinuxGuest(SshGuest):
 
     def _set_accounts(self, script: Script, accounts: Sequence[Account]) -> None:
         names = logins.names(accounts)
-        script.call("remove_others", *names)
+        roots = [n for account, n in zip(accounts, names, strict=True) if account.root_access]
+        # Taken away first, whatever a user does to stop the rest; given last, to who has an account.
+        script.call("drop_roots", *roots).call("remove_others", *names)
         for account, name in zip(accounts, names, strict=True):
             password = logins.check_password(account.password)
             keys = logins.public_keys(account)
             script.call("account", name, account.user.uid, password, keys)
-        roots = [n for account, n in zip(accounts, names, strict=True) if account.root_access]
         script.call("set_roots", *roots).call("refuse_roots", *roots)
 
     def _set_address(self, script: Script, *, activate: bool = False) -> None:

@@ -154,6 +154,14 @@ set_roots() {
     grep -q -E '^[@#]includedir /etc/sudoers.d' /etc/sudoers ||
         echo '#includedir /etc/sudoers.d' >> /etc/sudoers
 }
+# drop_roots NAME...: nobody but these keeps root access; nobody gets it.
+drop_roots() {
+    [ -f /etc/sudoers.d/vcld ] || return 0
+    for name in "$@"; do grep -F "\"$name\" ALL=" /etc/sudoers.d/vcld; done |
+        (umask 077 && cat > /etc/vcld-sudoers)
+    chmod 440 /etc/vcld-sudoers
+    mv -f /etc/vcld-sudoers /etc/sudoers.d/vcld || fail 'root access cannot be taken away'
+}
 # remove_others NAME...: no account of a reservation but these stays.
 remove_others() {
     for present in $(own_accounts); do
