@@ -254,7 +254,7 @@ class LinuxGuest(SshGuest):
     def _set_accounts(self, script: Script, accounts: Sequence[Account]) -> None:
         names = logins.names(accounts)
         roots = [n for account, n in zip(accounts, names, strict=True) if account.root_access]
-        # Taken away first, whatever a user does to stop the rest; given last, to who has an account.
+        # Taken away first, whatever a user does to stop the rest; given when there are accounts.
         script.call("drop_roots", *roots).call("remove_others", *names)
         for account, name in zip(accounts, names, strict=True):
             password = logins.check_password(account.password)
