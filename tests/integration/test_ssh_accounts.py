@@ -92,8 +92,9 @@ def test_root_access_ends_whatever_the_user_does_to_stop_it(host: Host) -> None:
     )
 
     with pytest.raises(RemoteError, match="no ssh keys for ada"):
-        guest.sync_accounts(accounts(root=False))
+        guest.sync_accounts([*accounts(root=False), account("bob", "pw-of-bob", uid=602)])
 
+    assert login(host, "bob", "pw-of-bob") == (0, "bob\n")
     assert login(host, "ada", "pw-of-ada", "sudo -n id -un")[0] != 0
 
 

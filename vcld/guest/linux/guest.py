@@ -260,7 +260,7 @@ class LinuxGuest(SshGuest):
             password = logins.check_password(account.password)
             keys = logins.public_keys(account)
             script.call("account", name, account.user.uid, password, keys)
-        script.call("set_roots", *roots).call("refuse_roots", *roots)
+        script.call("set_roots", *roots).call("refuse_roots", *roots).call("tell_late")
 
     def _set_address(self, script: Script, *, activate: bool = False) -> None:
         node, computer = self.reservation.managementnode, self.reservation.computer

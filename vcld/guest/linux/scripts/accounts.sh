@@ -120,6 +120,9 @@ give_back() {
     fi
     rm -f "$LENT/$1" "$LENT/$1":*
 }
+# tell_late: what one user can bring about keeps no other from having an account.
+late=''
+tell_late() { [ -z "$late" ] || fail "$late"; }
 # Written as the user: what root writes into a user's folder may follow the user's links.
 add_keys() {
     added=$(printf '%s\n' "$2" | timeout 30 su -s /bin/sh "$1" -c '
@@ -128,7 +131,7 @@ add_keys() {
         while IFS= read -r key; do
             [ -z "$key" ] || grep -qxF -e "$key" .ssh/authorized_keys ||
                 { printf "%s\n" "$key" >> .ssh/authorized_keys && printf "%s\n" "$key"; } || exit 1
-        done') || fail "no ssh keys for $1"
+        done') || late="${late:+$late, }no ssh keys for $1"
     [ ! -e "$LENT/$1" ] || [ -z "$added" ] || printf '%s\n' "$added" >> "$LENT/$1:keys"
 }
 # set_roots NAME...: exactly these may become root.
