@@ -70,6 +70,8 @@ class Bench:
     cancellation: Cancellation = field(default_factory=Cancellation)
     change: Callable[[Reservation], Reservation] = lambda reservation: reservation
     node: dict[str, Any] = field(default_factory=dict)
+    #: ``IPaddress`` of the management nodes that the database lets manage the computer.
+    managers: list[str] = field(default_factory=list)
 
     def reservation(self, *, state: str = "new", laststate: str = "new") -> Reservation:
         made = make_reservation(
@@ -113,6 +115,7 @@ class Bench:
             progress=lambda name, text: self.told.append((name, text)),
             variables=self.variables.get,
             log=structlog.get_logger(),
+            run=lambda _find_addresses, _computerid: self.managers,
             host_keys=lambda holder: self.host_keys[holder],
             power=power,
             power_status=lambda: "on" if self.host.is_on else "off",

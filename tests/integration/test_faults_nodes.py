@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 
 from tests.daemon import Daemon, Daemons, daemons_for, eventually
 from tests.site import Site
+from vcld.store import resources
 
 #: A node counts as dead after so long; its own workers stop a little earlier.
 TAKEOVER_SECONDS = 10
@@ -34,6 +35,19 @@ def test_two_nodes_each_do_their_own_and_nothing_twice(two_nodes: Site, database
             began = sorted(line["request_id"] for line in daemon.events("work began"))
             assert began == ours
         assert all(two_nodes.world.machine(f"vm{n}").loads == 1 for n in range(1, 11))
+
+
+def test_nodes_that_may_take_a_computer_over_are_known_by_address(two_nodes: Site) -> None:
+    two_nodes.execute("UPDATE managementnode SET IPaddress = CONCAT('10.0.9.', id)")
+    with two_nodes.engine.begin() as connection:
+        assert resources.find_node_addresses(connection, 1) == ["10.0.9.1", "10.0.9.2"]
+        assert resources.find_node_addresses(connection, 9999) == []
+    two_nodes.execute(
+        "UPDATE managementnode SET stateid = (SELECT id FROM state WHERE name = 'deleted')"
+        " WHERE id = 2"
+    )
+    with two_nodes.engine.begin() as connection:
+        assert resources.find_node_addresses(connection, 1) == ["10.0.9.1"]
 
 
 def test_cluster_over_two_nodes_is_one_session(two_nodes: Site, database_url: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from tests.ssh_guests import SSH, Bench, account, ready
 from tests.ssh_hosts import Host, Login, Network, run
 from vcld.errors import Blame, RemoteError
+from vcld.snapshot import Account
 
 
 @pytest.fixture
@@ -47,6 +51,14 @@ def test_account_whose_removal_was_broken_off_is_opened_again(host: Host) -> Non
     assert login(host, "ada", "pw-of-ada") == (0, "ada\n")
 
 
+def test_account_does_not_end_when_the_image_says_that_new_ones_do(host: Host) -> None:
+    host.sh("echo EXPIRE=2020-01-01 >> /etc/default/useradd")
+
+    ready(host).grant_access([SSH])
+
+    assert login(host, "ada", "pw-of-ada") == (0, "ada\n")
+
+
 def test_owner_and_members_of_groups_get_their_rights(host: Host) -> None:
     guest = ready(host, account(root=True), account("bob", "pw-of-bob", uid=602))
     guest.grant_access([SSH])
@@ -66,6 +78,34 @@ def test_owner_and_members_of_groups_get_their_rights(host: Host) -> None:
     guest.sync_accounts([account()])
     assert host.users() == ["ada"]
     assert login(host, "eve", "pw-of-eve")[0] == 255
+
+
+def test_root_access_ends_whatever_the_user_does_to_stop_it(host: Host) -> None:
+    def accounts(*, root: bool) -> list[Account]:
+        key = "ssh-ed25519 AAAAnew new"
+        return [account(root=root, usepublickeys=True, sshpublickeys=key)]
+
+    guest = ready(host, *accounts(root=True))
+    guest.grant_access([SSH])
+    assert (
+        login(host, "ada", "pw-of-ada", "rm -r ~/.ssh; touch ~/.ssh; sudo -n id -un")[1] == "root\n"
+    )
+
+    with pytest.raises(RemoteError, match="no ssh keys for ada"):
+        guest.sync_accounts([*accounts(root=False), account("bob", "pw-of-bob", uid=602)])
+
+    assert login(host, "bob", "pw-of-bob") == (0, "bob\n")
+    assert login(host, "ada", "pw-of-ada", "sudo -n id -un")[0] != 0
+
+
+def test_account_that_is_refused_gets_no_root_access(host: Host) -> None:
+    guest = Bench(host).guest()
+    guest.post_load()
+
+    with pytest.raises(RemoteError, match="belongs to the system"):
+        guest.reserve([account("daemon", root=True)])
+
+    assert host.sh("ls /etc/sudoers.d | grep vcld", check=False) == ""
 
 
 def test_root_never_gets_in_from_outside(host: Host) -> None:
@@ -263,6 +303,20 @@ def test_computer_that_an_unseen_user_with_root_rights_had_is_reloaded(host: Hos
         guest.sanitize([])
 
     assert guest.tags().tainted == "a user with root rights was let in"
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_root_who_came_unseen_is_not_believed(host: Host, *, root: bool) -> None:
+    ready(host, account(root=root)).grant_access([SSH])
+    host.sh("rm -f /etc/vcld/granted")  # as the user may have done
+    asked = partial(replace, remoteIP="198.51.100.201")
+    guest = Bench(host, change=asked).guest(laststate="reserved")
+    refused = pytest.raises(RemoteError, match=r"root rights \(ada\)")
+
+    with refused if root else nullcontext():
+        guest.sanitize([account(root=root)])
+
+    assert host.users() == (["ada"] if root else [])
 
 
 def test_user_named_all_gives_root_access_to_nobody_else(host: Host) -> None:

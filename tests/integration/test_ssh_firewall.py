@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.ssh_guests import SSH, WEB, WEB_SERVICE, Bench, ready
-from tests.ssh_hosts import Host, Network
+from tests.ssh_hosts import Host, Network, wait_for_port
 from vcld.errors import RemoteError
 from vcld.guest.linux.guest import LinuxGuest
 from vcld.snapshot import Sibling
@@ -139,6 +139,17 @@ def test_full_disk_keeps_no_door_open(ssh_network: Network, host: Host) -> None:
     assert who_gets_in(ssh_network, host) == ["elsewhere"]
 
 
+def test_rules_of_the_image_that_come_late_at_a_boot_do_not_open_it(ssh_network: Network) -> None:
+    host = ssh_network.host("vm1")
+    ready(host)
+    host.sh("printf '#!/bin/sh\\nnft flush ruleset\\n' > /etc/init.d/rules;"
+            " chmod 755 /etc/init.d/rules; ln -s ../init.d/rules /etc/rcS.d/S50rules")  # fmt: skip
+
+    host.restart()
+
+    assert host.sh("nft list tables") == "table inet vcld\n"
+
+
 def test_busy_lock_of_xtables_is_waited_for(ssh_network: Network) -> None:
     host = ssh_network.host("vm1", prepare=LEGACY)
     guest = ready(host)
@@ -220,6 +231,40 @@ def test_cluster_members_reach_each_other_and_nobody_else_does(ssh_network: Netw
     assert two.sh("cat /etc/cluster_info") == f"parent= {one.private}\nchild= {two.private}\n"
     guests[1].sanitize([])
     assert one.sh(probe) == "out\n"
+
+
+def test_port_that_a_container_publishes_is_open_to_nobody_else(ssh_network: Network) -> None:
+    ssh_network.client("home", 201)
+    ssh_network.client("elsewhere", 202)
+    host = ssh_network.host("vm1", networks=("private", "public", "inside"))
+    box = ssh_network.host("box", networks=("private", "inside"), prepare=WEB_SERVICE)
+    box.sh(f"ip route add default via {host.inside}; /etc/init.d/webdesk start")
+    host.sh("sysctl -q -w net.ipv4.ip_forward=1; nft add table ip docker; nft 'add chain ip docker"
+            " pre { type nat hook prerouting priority -100; }'; for port in 8080 9090; do nft add"
+            f" rule ip docker pre ip daddr {host.public} tcp dport $port dnat to {box.inside}:8080;"
+            " done")  # fmt: skip
+    wait_for_port(box.private, 8080)
+    assert who_gets_in(ssh_network, host, 9090) == ["home", "elsewhere"]
+
+    method = dataclasses.replace(WEB, servicename=None)
+    guest = ready(host)
+    assert who_gets_in(ssh_network, host, 8080) == []
+    guest.grant_access([method])
+
+    assert who_gets_in(ssh_network, host, 8080) == ["home", "elsewhere"]
+    guest.restrict_access("198.51.100.201", [method])
+    assert who_gets_in(ssh_network, host, 8080) == ["home"]
+    assert who_gets_in(ssh_network, host, 9090) == []
+
+
+def test_node_that_takes_over_is_let_in(ssh_network: Network, host: Host) -> None:
+    other, stranger = (ssh_network.host(n, networks=("private",)) for n in ("other", "stranger"))
+
+    ready(host, managers=[other.private, "", "nonsense"]).grant_access([WEB])
+
+    probe = f"bash -c '< /dev/tcp/{host.private}/22' && echo in"
+    assert other.sh(f"timeout 2 {probe}", check=False) == "in\n"
+    assert stranger.sh(f"timeout 2 {probe}", check=False) == ""
 
 
 def _sibling(id_: int, host: Host) -> Sibling:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.ssh_guests import SSH, Bench, account, ready
-from tests.ssh_hosts import Host, Login, Network
+from tests.ssh_hosts import Host, Login, Network, wait_for_port
 from tests.ssh_site import TAGS
 from vcld.errors import Blame, RemoteError
 from vcld.guest.interface import EndState
@@ -82,15 +82,23 @@ def test_address_that_is_not_the_databases_is_told_of(host: Host) -> None:
     assert bench.told == [("dynamicDHCPaddress", f"vm1 has the public address {host.public}")]
 
 
-def test_computer_with_one_address_has_one_sshd_for_all(ssh_network: Network) -> None:
+@pytest.mark.parametrize(
+    "lines",
+    ["PasswordAuthentication yes\nKbdInteractiveAuthentication yes", "AllowGroups root staff"],
+)
+def test_computer_with_one_address_has_one_sshd_for_all(ssh_network: Network, lines: str) -> None:
     host = ssh_network.host("vm1", networks=("private",))
+    host.sh("sed -i '/^PasswordA/d; /^Kbd/d' /etc/ssh/sshd_config;"
+            f" printf '%s\\n' '{lines}' >> /etc/ssh/sshd_config;"
+            " /etc/init.d/ssh restart > /dev/null 2>&1 < /dev/null")  # fmt: skip
+    wait_for_port(host.private)
     other = ssh_network.host("vm2", networks=("private",))
     guest = ready(host)
 
     guest.grant_access([SSH])
 
     # Password logins are allowed for accounts of reservations, and for nobody else.
-    host.sh("useradd -m other; echo other:pw | chpasswd")
+    host.sh("useradd -m -G staff other; echo other:pw-of-ada | chpasswd")
     other.sh("cat > /root/ask; chmod 700 /root/ask", check=False)
     (other.folder / "ask").write_text("#!/bin/sh\necho pw-of-ada\n")
     (other.folder / "ask").chmod(0o700)
@@ -100,6 +108,16 @@ def test_computer_with_one_address_has_one_sshd_for_all(ssh_network: Network) ->
     )
     assert other.sh(f"{command} ada@{host.private} id -un") == "ada\n"
     assert other.sh(f"{command} other@{host.private} id -un", check=False) == ""
+
+
+def test_image_whose_one_sshd_keeps_users_out_is_told_of(ssh_network: Network) -> None:
+    host = ssh_network.host("vm1", networks=("private",))
+    host.sh("echo 'AllowUsers root' >> /etc/ssh/sshd_config")
+
+    with pytest.raises(RemoteError, match="AllowUsers") as caught:
+        Bench(host).guest().post_load()
+
+    assert caught.value.blame is Blame.NOBODY
 
 
 def test_user_is_found_by_socket_and_login(host: Host) -> None:
@@ -202,11 +220,12 @@ def test_capture_leaves_nothing_of_computer_user_or_site(host: Host) -> None:
     guest.grant_access([SSH])
     guest.tag_tainted("a user may have logged in")
     host.sh("echo secret > /root/.bash_history; echo line >> /var/log/syslog;"
-            "echo root:known | chpasswd")  # fmt: skip
+            "echo root:known | chpasswd; mkdir -p /root/.ssh; touch /tmp/.hidden /root/.ssh/id_rsa")  # fmt: skip
 
     bench.guest().pre_capture(EndState.ON)
 
     assert host.users() == []
+    assert host.sh("ls -A /tmp; ls /root/.ssh") == "authorized_keys\n"
     assert host.sh(
         "ls /etc/ssh; cat /etc/ssh/sshd_config; ls /root/.bash_history", check=False
     ) == (host.sh("ls /etc/ssh; cat /etc/ssh/sshd_config"))

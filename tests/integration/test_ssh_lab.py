@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,8 +54,8 @@ def host(ssh_network: Network) -> Host:
     return made
 
 
-def make_guest(host: Host) -> LabGuest:
-    bench = Bench(host)
+def make_guest(host: Host, **settings: Any) -> LabGuest:
+    bench = Bench(host, settings=settings)
     bench.change = lambda made: dataclasses.replace(made, remoteIP="198.51.100.201")
     return LabGuest(bench.reservation(), bench.tools())
 
@@ -89,6 +91,20 @@ def test_daemon_that_does_not_act_is_told_of(host: Host, monkeypatch: pytest.Mon
 def test_lab_computers_are_not_ours_to_restart_or_capture(host: Host) -> None:
     with pytest.raises(UnsupportedOperationError, match="lab1 is a lab computer"):
         make_guest(host).reboot(hard=True)
+
+
+def test_scripts_of_the_site_run_on_the_node_and_fail_no_session(
+    host: Host, tmp_path: Path
+) -> None:
+    for where in ("Linux", "ManagementNode"):
+        folder = tmp_path / where / "Scripts" / "post_initial_connection"
+        folder.mkdir(parents=True)
+        (folder / "note").write_text(f"#!/bin/sh\ntouch '{tmp_path}/{where}.ran'\n")
+        (folder / "note").chmod(0o755)
+
+    make_guest(host, stage_scripts_dir=str(tmp_path)).post_initial_connection()
+
+    assert [path.name for path in tmp_path.glob("*.ran")] == ["ManagementNode.ran"]
 
 
 @pytest.mark.parametrize("provisioning", ["lab", "none"])

@@ -95,6 +95,20 @@ def test_user_who_never_came_leaves_no_account(linux: LinuxSite, kind: str) -> N
     assert linux.host.users() == []
 
 
+def test_computer_whose_unseen_user_was_root_is_reloaded_whatever_it_says(linux: LinuxSite) -> None:
+    linux.install().start()
+    request = linux.reserve()
+    linux.open(request)
+    linux.host.sh("rm -f /etc/vcld/granted /etc/sudoers.d/vcld")
+
+    linux.site.end(request)
+
+    linux.until_pair(request, "gone")
+    assert "granted to a user with root rights (ada)" in linux.daemon.log_path.read_text()
+    reloads = "SELECT COUNT(*) FROM computerloadlog WHERE LOCATE('must be loaded', additionalinfo)"
+    linux.until(lambda: linux.site.scalar(reloads) > 0)
+
+
 def test_password_is_in_no_process_list_of_host_or_node(linux: LinuxSite) -> None:
     """Every process of the machine is watched, those of the host and the daemon among them."""
     linux.install().start()

@@ -87,6 +87,31 @@ def test_port_that_a_failure_left_behind_goes_to_its_new_owner(ssh_network: Netw
     assert "vcldnat4" not in nat.sh("nft list ruleset")
 
 
+def test_nat_host_that_vcld_has_loaded_forwards_as_any_other(ssh_network: Network) -> None:
+    ssh_network.client("home", 201)
+    nat, computer = make_hosts(ssh_network)
+    guest = ready(computer, change=behind(nat))
+    Bench(nat).guest().post_load()
+
+    guest.grant_access([METHOD])
+
+    login = Login(ssh_network, "home", "ada", nat.public, "pw-of-ada", port=5700, command="id -un")
+    assert login.result() == (0, "ada\n")
+
+
+@pytest.mark.parametrize("prepare", ["", LEGACY], ids=["nftables", "iptables"])
+def test_public_port_that_another_computer_has_inside_takes_no_forward_away(
+    ssh_network: Network, prepare: str
+) -> None:
+    nat, computer = make_hosts(ssh_network, prepare)
+    inside = replace(SSH, nat_ports=((5800, 5700, "TCP"),))
+    ready(computer, change=behind(nat, computerid=4)).grant_access([inside])
+
+    Bench(computer, change=behind(nat, computerid=5)).guest().grant_access([METHOD])
+
+    assert nat.sh("cd /etc/vcld/nat; for f in *; do echo ${f%.*}; done") == "vcldnat4\nvcldnat5\n"
+
+
 def test_nat_host_that_is_down_is_blamed_on_nobody_who_has_the_computer(
     ssh_network: Network,
 ) -> None:

@@ -100,6 +100,22 @@ def test_user_comes_and_goes_and_the_firewall_outlives_a_restart(host: Host) -> 
     assert guest.is_responding()
 
 
+def test_rules_of_the_image_that_come_late_at_a_boot_do_not_open_it(host: Host) -> None:
+    slow = "/etc/systemd/system/nftables.service.d"
+    host.sh(f"systemctl -q enable nftables 2> /dev/null; mkdir -p {slow};"
+            f" printf '[Service]\\nExecStartPre=/bin/sleep 1\\n' > {slow}/slow.conf")  # fmt: skip
+    ready(host)
+
+    host.restart()
+
+    eventually(lambda: _is_active(host, "nftables") and _is_active(host, "vcld-boot"), host)
+    assert host.sh("nft list tables").split("\n")[:2] == ["table inet filter", "table inet vcld"]
+
+
+def _is_active(host: Host, unit: str) -> bool:
+    return host.sh(f"systemctl is-active {unit}", check=False) == "active\n"
+
+
 def test_units_are_what_systemd_takes(host: Host) -> None:
     ready(host).grant_access([SSH])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import xml.etree.ElementTree as ET
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,8 @@ from vcld.errors import RemoteError
 from vcld.guest.linux import addresses, firewall, presence, tags
 from vcld.guest.linux.firewall import Opening, Policy
 from vcld.guest.linux.presence import Socket
-from vcld.guest.linux.script import Facts, Script, parse
+from vcld.guest.linux.script import Facts, Script, parse, run
+from vcld.remote.connection import CommandResult
 
 POLICY = Policy(
     openings=(Opening(22, "tcp", "198.51.100.7"), Opening(3389, "tcp"), Opening(22, "tcp", "2001:db8::7")),
@@ -46,6 +48,20 @@ def test_only_marked_lines_are_facts() -> None:
     assert facts.find("public") == "198.51.100.5"
     assert facts.all("tag") == ["a=b", "c"]
     assert facts.find("no") is None
+
+
+def test_what_root_of_a_computer_may_have_written_floods_and_changes_no_terminal() -> None:
+    said = f"vcld:error=\x1b[2J{'x' * 9999}\n" + "vcld:warning=\x07 look\n" * 999
+    remote, log = Mock(), Mock()
+    remote.run.return_value = CommandResult(1, said)
+    remote.endpoint.name = "vm1"
+
+    with pytest.raises(RemoteError) as caught:
+        run(remote, Script(), log)
+
+    assert str(caught.value) == f"vm1:  [2J{'x' * 496}"
+    assert log.warning.call_count == 20
+    assert log.warning.call_args.kwargs["text"] == "  look"
 
 
 def test_rules_of_all_tools_say_the_same() -> None:

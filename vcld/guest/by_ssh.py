@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 
 from vcld import clock
 from vcld.errors import (
@@ -15,7 +16,8 @@ from vcld.errors import (
 from vcld.guest.interface import Guest, Tools
 from vcld.remote.endpoint import Endpoint
 from vcld.remote.remote import Remote
-from vcld.snapshot import Reservation
+from vcld.snapshot import Account, Reservation
+from vcld.store import resources
 from vcld.waiting import wait_until
 
 #: A restart, and a shutdown, are over after this (provisioning specification §12.11).
@@ -34,6 +36,7 @@ class SshGuest(Guest):
         super().__init__(reservation, tools)
         computer, node = reservation.computer, reservation.managementnode
         self.name = computer.shortname
+        self._nodes: list[str] | None = None
         self.remote = Remote(
             Endpoint(
                 name=self.name,
@@ -50,6 +53,31 @@ class SshGuest(Guest):
 
     def is_responding(self) -> bool:
         return self.remote.is_up()
+
+    def node_addresses(self) -> list[str]:
+        """``IPaddress`` of this node and of those that may take the computer over from it."""
+        if self._nodes is None:
+            others = self.tools.run(resources.find_node_addresses, self.reservation.computer.id)
+            self._nodes = [self.reservation.managementnode.IPaddress, *others]
+        return self._nodes
+
+    def refuse_if_root_came(self, accounts: Sequence[Account]) -> None:
+        """By what the database says: of a computer on which somebody was root, nothing is true.
+
+        Raises:
+            RemoteError: access may have been granted to a user with root rights.
+        """
+        reservation = self.reservation
+        asked = reservation.remoteIP is not None or reservation.request.is_server
+        if reservation.computer.type == "lab" or reservation.request.laststate != "reserved":
+            return  # the first are never loaded anew
+        roots = [account.user.login for account in accounts if account.root_access]
+        if asked and roots:
+            msg = (
+                f"access to {self.name} was granted to a user with root rights ({roots[0]});"
+                " nobody knows what they left"
+            )
+            raise RemoteError(msg, blame=Blame.NOBODY)
 
     def expect_new_system(self) -> None:
         self.remote.close()

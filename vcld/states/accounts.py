@@ -40,10 +40,9 @@ def prepare_accounts(work: Work) -> list[Account]:
     known = work.run(reservations.load_account_passwords, reservation.id) if others else {}
     password = None if owner.federated else reservation.pw or _new_password(work)
     accounts = [Account(user=owner, root_access=_owner_is_root(work), password=password)]
-    image_gives_root = reservation.image.meta.rootaccess
     for user, is_administrator in others:
         own = None if user.federated else known.get(user.id) or _new_password(work)
-        root = is_administrator and image_gives_root
+        root = is_administrator and reservation.image.meta.rootaccess
         accounts.append(Account(user=user, root_access=root, password=own))
 
     def keep(connection: Connection) -> None:
@@ -58,11 +57,12 @@ def prepare_accounts(work: Work) -> list[Account]:
 
 
 def known_accounts(work: Work) -> list[Account]:
-    """The accounts that are there already, for taking them away."""
+    """The accounts that are there already, for taking them away; without passwords."""
     reservation = work.reservation
     others = work.run(reservations.load_other_users, reservation)
-    owner = Account(user=reservation.request.user, root_access=False)
-    return [owner, *(Account(user=user, root_access=False) for user, _ in others)]
+    gives_root = reservation.image.meta.rootaccess
+    owner = Account(user=reservation.request.user, root_access=_owner_is_root(work))
+    return [owner, *(Account(user=user, root_access=a and gives_root) for user, a in others)]
 
 
 def _owner_is_root(work: Work) -> bool:

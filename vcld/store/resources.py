@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import aliased
 
-from vcld.schema.models import Resource, ResourceGroupMember, ResourceMap, ResourceType
+from vcld.schema.models import (
+    ManagementNode,
+    Resource,
+    ResourceGroupMember,
+    ResourceMap,
+    ResourceType,
+    State,
+)
 
 
 def mapping(first_kind: str, second_kind: str) -> sa.Subquery:
@@ -28,3 +36,17 @@ def mapping(first_kind: str, second_kind: str) -> sa.Subquery:
         .where(first_type.name == first_kind, second_type.name == second_kind)
         .subquery()
     )
+
+
+def find_node_addresses(connection: Connection, computerid: int) -> list[str]:
+    """``IPaddress`` of the nodes that may manage a computer: any may have to take it over."""
+    mapped = mapping("managementnode", "computer")
+    query = (
+        sa.select(ManagementNode.IPaddress)
+        .join(mapped, mapped.c.first == ManagementNode.id)
+        .join(State, State.id == ManagementNode.stateid)
+        .where(mapped.c.second == computerid, State.name != "deleted")
+        .distinct()
+        .order_by(ManagementNode.IPaddress)
+    )
+    return list(connection.scalars(query))

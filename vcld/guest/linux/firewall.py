@@ -16,6 +16,10 @@ from vcld.snapshot import ConnectMethod
 
 SSH = (22, "tcp")
 NODE4, NODE6 = "@NODE4@", "@NODE6@"
+#: Marks the connections that a NAT host of vcld's forwards.
+FORWARDED = 0x76636C
+#: Cards of a computer's own containers and machines; what they ask of one another is theirs.
+INNER_CARDS = ("docker", "br-", "virbr", "cni", "podman", "lxc", "veth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,7 @@ def nft(policy: Policy) -> str:
     for version, family in ((4, "ip"), (6, "ip6")):
         rules += [f"{family} saddr {address} accept" for address in _trusted(policy, version)]
     for opening in policy.openings:
-        source = ""
-        if opening.source:
-            source = f"ip{'6' if _version(opening.source) == 6 else ''} saddr {opening.source} "
-        rules.append(f"{source}{opening.protocol} dport {opening.port} accept")
+        rules.append(f"{_source(opening)}{opening.protocol} dport {opening.port} accept")
     rules += [f"{protocol} dport {port} drop" for port, protocol in _guarded(policy)]
     rules += [
         "ct state established,related accept",
@@ -107,12 +108,35 @@ def nft(policy: Policy) -> str:
         "meta l4proto ipv6-icmp accept",
         "udp dport { 68, 546 } accept",
     ]
-    body = "\n".join(f"        {rule}" for rule in rules)
-    return (
-        "table inet vcld\ndelete table inet vcld\ntable inet vcld {\n    chain input {\n"
-        "        type filter hook input priority -5; policy drop;\n"
-        f"{body}\n    }}\n}}"
+    chains = (
+        ("input", "type filter hook input priority -5; policy drop;", rules),
+        ("forward", "type filter hook forward priority -5; policy accept;", _published(policy)),
     )
+    body = "\n".join(
+        f"    chain {name} {{\n        {kind}\n"
+        + "".join(f"        {rule}\n" for rule in lines)
+        + "    }"
+        for name, kind, lines in chains
+    )
+    return f"table inet vcld\ndelete table inet vcld\ntable inet vcld {{\n{body}\n}}"
+
+
+def _published(policy: Policy) -> list[str]:
+    """What comes to a port of the computer's that its containers publish is sent on, not let in."""
+    rules = ["ct direction reply accept", f"ct mark {FORWARDED:#x} accept"]
+    rules += [f'iifname "{card}*" accept' for card in INNER_CARDS]
+    for version, family in ((4, "ip"), (6, "ip6")):
+        rules += [f"{family} saddr {address} accept" for address in _trusted(policy, version)]
+    for opening in policy.openings:
+        port = f"meta l4proto {opening.protocol} ct original proto-dst {opening.port} accept"
+        rules.append(f"{_source(opening)}{port}")
+    return [*rules, "ct status dnat drop"]
+
+
+def _source(opening: Opening) -> str:
+    if not opening.source:
+        return ""
+    return f"ip{'6' if _version(opening.source) == 6 else ''} saddr {opening.source} "
 
 
 def iptables(policy: Policy, version: int) -> str:

@@ -110,9 +110,9 @@ class LinuxGuest(SshGuest):
         self._run(script, limit_seconds=300)
 
     def sanitize(self, accounts: Sequence[Account]) -> None:
-        del accounts  # all accounts of reservations go, whoever made them
         if self.nat is not None:
             self.nat.close()
+        self.refuse_if_root_came(accounts)  # else all of reservations go, whoever made them
         script = Script()
         if self.reservation.request.laststate == "reserved":
             script.call("refuse_if_in_use")
@@ -134,6 +134,7 @@ class LinuxGuest(SshGuest):
         script.call("unmount_shares").call("set_roots").call("forget_reservation")
         script.call("remove_all").call("prove_clean")
         script.call("single_sshd").call("forget_static").call("lock_root")
+        script.call("remove_private_keys")
         script.call("write_tags", tags.base_text(self.reservation)).call("clear_traces")
         # The image must let a management node in before anybody has told it which.
         image = Policy(openings=(firewall.ANY_SSH,), trusts_node=False)
@@ -228,8 +229,8 @@ class LinuxGuest(SshGuest):
             members = firewall.addresses(
                 *(s.privateIPaddress for s in siblings), *(s.IPaddress for s in siblings)
             )
-        node = firewall.addresses(self.reservation.managementnode.IPaddress)
-        return Policy(openings=openings, members=members, nodes=node)
+        nodes = firewall.addresses(*self.node_addresses())
+        return Policy(openings=openings, members=members, nodes=nodes)
 
     def _open(
         self, methods: Sequence[ConnectMethod], remote_ip: str | None, *, start: bool
@@ -252,13 +253,14 @@ class LinuxGuest(SshGuest):
 
     def _set_accounts(self, script: Script, accounts: Sequence[Account]) -> None:
         names = logins.names(accounts)
-        script.call("remove_others", *names)
+        roots = [n for account, n in zip(accounts, names, strict=True) if account.root_access]
+        # Taken away first, whatever a user does to stop the rest; given when there are accounts.
+        script.call("drop_roots", *roots).call("remove_others", *names)
         for account, name in zip(accounts, names, strict=True):
             password = logins.check_password(account.password)
             keys = logins.public_keys(account)
             script.call("account", name, account.user.uid, password, keys)
-        roots = [n for account, n in zip(accounts, names, strict=True) if account.root_access]
-        script.call("set_roots", *roots).call("refuse_roots", *roots)
+        script.call("set_roots", *roots).call("refuse_roots", *roots).call("tell_late")
 
     def _set_address(self, script: Script, *, activate: bool = False) -> None:
         node, computer = self.reservation.managementnode, self.reservation.computer

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from vcld.errors import RemoteError, UnsupportedOperationError
 from vcld.guest.interface import EndState, ImageTags
-from vcld.guest.linux import logins
+from vcld.guest.linux import logins, stages
 from vcld.guest.linux.guest import LinuxGuest
 from vcld.snapshot import Account, ConnectMethod
 from vcld.waiting import wait_until
@@ -76,6 +76,16 @@ class LabGuest(LinuxGuest):
 
     def post_reserve(self) -> bool:
         return False
+
+    def post_initial_connection(self) -> None:
+        """The site's scripts for computers need root, which we are not there."""
+        stages.run_here(self, "post_initial_connection")
+
+    def post_reservation(self) -> None:
+        stages.run_here(self, "post_reservation")
+
+    def pre_reload(self) -> None:
+        """Nobody loads it."""
 
     def update_cluster(self) -> None:
         """Its network is not ours."""

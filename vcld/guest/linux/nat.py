@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from vcld.errors import Blame, RemoteError
 from vcld.guest.interface import Tools
+from vcld.guest.linux.firewall import FORWARDED
 from vcld.guest.linux.script import Script
 from vcld.guest.linux.script import run as run_script
 from vcld.remote.endpoint import Endpoint
@@ -93,7 +94,8 @@ class NatForwards:
 def nft(name: str, public: str, inside: str, ports: Sequence[tuple[int, int, str]]) -> str:
     """A table of its own; ``ports`` are (public port, the computer's port, protocol)."""
     to = [
-        f"ip daddr {public} {protocol.lower()} dport {outer} dnat to {inside}:{inner}"
+        f"ip daddr {public} {protocol.lower()} dport {outer} ct mark set {FORWARDED:#x}"
+        f" dnat to {inside}:{inner}"
         for outer, inner, protocol in ports
     ]
     through = [f"ip daddr {inside} {p.lower()} dport {inner} accept" for _, inner, p in ports]

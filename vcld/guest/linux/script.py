@@ -21,10 +21,12 @@ COMMAND = (
     "if command -v timeout >/dev/null 2>&1; then exec timeout -k 5 {limit} sh -s; fi; exec sh -s"
 )
 LIBRARIES = (
-    "prelude", "services", "sshd", "accounts", "firewall", "tags", "presence", "system",
+    "prelude", "services", "sshd", "traces", "accounts", "firewall", "tags", "presence", "system",
     "address", "capture", "nat",
 )  # fmt: skip
 _MARK = "vcld:"
+#: More than this of what a computer says tells nobody more.
+LONGEST_TEXT, MOST_WARNINGS = 500, 20
 
 
 def _library(name: str) -> str:
@@ -97,8 +99,8 @@ def run(remote: Remote, script: Script, log: Any, *, limit_seconds: float = 120)
     stdin = script.text().encode()
     result = remote.run(command, stdin=stdin, limit_seconds=limit_seconds)
     facts = parse(result.output)
-    for text in facts.all("warning"):
-        log.warning("the computer reports", text=text)
+    for text in facts.all("warning")[:MOST_WARNINGS]:
+        log.warning("the computer reports", text=_tidy(text))
     # A step that failed at the end of a pipe does not end the script.
     if result.status != 0 or facts.find("done") is None or facts.all("error"):
         blame = Blame.NOBODY if facts.find("refused") else Blame.COMPUTER
@@ -109,6 +111,11 @@ def run(remote: Remote, script: Script, log: Any, *, limit_seconds: float = 120)
 def _failure(facts: Facts, result: CommandResult) -> str:
     told = facts.all("error")
     if told:
-        return told[0]
+        return _tidy(told[0])
     said: Sequence[str] = [line for line in result.lines if not line.startswith(_MARK)][-3:]
-    return f"a script ended with status {result.status}: {' / '.join(said) or 'no output'}"
+    return f"a script ended with status {result.status}: {_tidy(' / '.join(said)) or 'no output'}"
+
+
+def _tidy(text: str) -> str:
+    """What somebody who is root there may have written, fit for an operator's terminal."""
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])

@@ -88,7 +88,7 @@ class WindowsGuest(SshGuest):
         )
 
     def sanitize(self, accounts: Sequence[Account]) -> None:
-        del accounts  # all accounts of reservations go
+        self.refuse_if_root_came(accounts)  # else all of reservations go
         self._run(self._firewall(), commands.remove_others([]))
 
     def pre_capture(self, end_state: EndState) -> None:
@@ -144,7 +144,7 @@ class WindowsGuest(SshGuest):
             members = firewall.addresses(
                 *(s.privateIPaddress for s in others), *(s.IPaddress for s in others)
             )
-        nodes = firewall.addresses(self.reservation.managementnode.IPaddress)
+        nodes = firewall.addresses(*self.node_addresses())
         return commands.firewall(nodes, openings, members)
 
     def _found_address(self, facts: Facts) -> str | None:

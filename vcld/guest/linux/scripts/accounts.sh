@@ -30,12 +30,32 @@ account() {
     [ -z "$4" ] || add_keys "$1" "$4"
 }
 add_account() {
-    uid=$2
-    ! getent passwd "$uid" > /dev/null || uid=''
+    name=$1 uid=$2
+    # A number below 500 is no user's here, and some above are nobody's.
+    case $uid in *[!0-9]*) uid=0 ;; esac
+    if [ "$uid" -lt 500 ] || [ "$uid" -gt 2147483646 ] || [ "$uid" -eq 65534 ] ||
+        [ "$uid" -eq 65535 ] || getent passwd "$uid" > /dev/null; then
+        uid=''
+    fi
     # '*' is no password, but does not lock the account: a directory or a key may open it.
-    set -- -s /bin/bash -m -d "/home/$1" -g $GROUP -p '*' "$1"
+    # The image's rules for new accounts may let them end on a day.
+    set -- -s /bin/bash -m -d "/home/$1" -g $GROUP -e '' -p '*' "$1"
     [ -z "$uid" ] || set -- -u "$uid" "$@"
-    try 'no account' useradd "$@"
+    said=$(useradd "$@" 2>&1) || case $? in
+        3) refuse "user $name can have no account here: $said" ;;
+        *) fail "no account: $said" ;;
+    esac
+    take_home "$name"
+}
+# take_home NAME: what the image has in its place is nobody's, or must be left to whom it belongs.
+take_home() {
+    [ -d "/home/$1" ] && [ ! -L "/home/$1" ] && is_local_folder "/home/$1" || return 0
+    case $(stat -c %U "/home/$1") in
+        "$1") return 0 ;;
+        root | UNKNOWN) ;;
+        *) refuse "/home/$1 of the image belongs to another account" ;;
+    esac
+    find "/home/$1" -xdev '(' -nouser -o -path "/home/$1" ')' -exec chown -h "$1:$GROUP" {} +
 }
 # refuse_system NAME ENTRY: an account that nobody is meant to log in to.
 refuse_system() {
@@ -50,9 +70,16 @@ refuse_system() {
 refuse_roots() {
     for present in $(guests); do
         case " $* " in *" $present "*) continue ;; esac
-        ! id -Gn "$present" | tr ' ' '\n' | grep -qx -e root -e wheel -e sudo -e admin ||
+        ! may_become_root "$present" ||
             refuse "account $present of the image may become root, and its user may not"
     done
+}
+# may_become_root NAME: by a group, or by a rule that names it and any command.
+may_become_root() {
+    ! id -Gn "$1" | tr ' ' '\n' | grep -qxE 'root|wheel|sudo|admin|docker|lxd|incus|libvirt|disk|shadow' ||
+        return 0
+    have sudo && timeout 10 sudo -n -l -U "$1" 2> /dev/null < /dev/null |
+        grep -qE '^ *\([^)]*(root|ALL)[^)]*\).* ALL$'
 }
 # lend NAME: what the account is like without us is kept for give_back.
 lend() {
@@ -69,12 +96,17 @@ lend() {
 give_back() {
     gpasswd -d "$1" $GROUP > /dev/null 2>&1
     [ -e "$LENT/$1:linger" ] || ! has_systemd || loginctl disable-linger "$1" > /dev/null 2>&1
-    end_processes "$(id -u "$1")"
+    if ! uid=$(id -u "$1" 2> /dev/null); then
+        [ ! -e "$LENT/$1" ] || fail "account $1 is not known any more: nobody can say what is left of it"
+        return 0
+    fi
+    end_processes "$uid" "$1"
     [ -e "$LENT/$1" ] || return 0
     [ -e "$LENT/$1:cron" ] || crontab -r -u "$1" 2> /dev/null
     home=$(getent passwd "$1" | cut -d: -f6)
-    remove_from "$(id -u "$1")" /tmp /var/tmp /dev/shm /dev/mqueue /run/lock /var/lock/. /var/crash
-    remove_ipc "$1"
+    remove_from "$(owned_by "$uid" "$1")" /tmp /var/tmp /dev/shm /dev/mqueue /run/lock \
+        /var/lock/. /var/crash /var/spool/at /var/spool/cron/atjobs
+    remove_ipc "$uid" "$1"
     if [ -s "$LENT/$1:keys" ]; then
         timeout 30 su -s /bin/sh "$1" -c 'umask 077
             cd && [ -f .ssh/authorized_keys ] || exit 0
@@ -88,6 +120,9 @@ give_back() {
     fi
     rm -f "$LENT/$1" "$LENT/$1":*
 }
+# tell_late: what one user can bring about keeps no other from having an account.
+late=''
+tell_late() { [ -z "$late" ] || fail "$late"; }
 # Written as the user: what root writes into a user's folder may follow the user's links.
 add_keys() {
     added=$(printf '%s\n' "$2" | timeout 30 su -s /bin/sh "$1" -c '
@@ -96,7 +131,7 @@ add_keys() {
         while IFS= read -r key; do
             [ -z "$key" ] || grep -qxF -e "$key" .ssh/authorized_keys ||
                 { printf "%s\n" "$key" >> .ssh/authorized_keys && printf "%s\n" "$key"; } || exit 1
-        done') || fail "no ssh keys for $1"
+        done') || late="${late:+$late, }no ssh keys for $1"
     [ ! -e "$LENT/$1" ] || [ -z "$added" ] || printf '%s\n' "$added" >> "$LENT/$1:keys"
 }
 # set_roots NAME...: exactly these may become root.
@@ -122,6 +157,14 @@ set_roots() {
     grep -q -E '^[@#]includedir /etc/sudoers.d' /etc/sudoers ||
         echo '#includedir /etc/sudoers.d' >> /etc/sudoers
 }
+# drop_roots NAME...: nobody but these keeps root access; nobody gets it.
+drop_roots() {
+    [ -f /etc/sudoers.d/vcld ] || return 0
+    for name in "$@"; do grep -F "\"$name\" ALL=" /etc/sudoers.d/vcld; done |
+        (umask 077 && cat > /etc/vcld-sudoers)
+    chmod 440 /etc/vcld-sudoers
+    mv -f /etc/vcld-sudoers /etc/sudoers.d/vcld || fail 'root access cannot be taken away'
+}
 # remove_others NAME...: no account of a reservation but these stays.
 remove_others() {
     for present in $(own_accounts); do
@@ -133,17 +176,6 @@ remove_others() {
         stays=''
         for name in "$@"; do [ "$name" != "$present" ] || stays=yes; done
         [ -n "$stays" ] || give_back "$present"
-    done
-}
-end_processes() {
-    have pgrep && have pkill || fail 'pgrep and pkill are missing: the image needs procps'
-    n=0
-    while pgrep -U "$1" > /dev/null 2>&1 || pgrep -u "$1" > /dev/null 2>&1; do
-        pkill -KILL -U "$1" 2> /dev/null
-        pkill -KILL -u "$1" 2> /dev/null
-        n=$((n + 1))
-        [ $n -lt 100 ] || fail "processes of user $1 do not end"
-        sleep 0.1
     done
 }
 # A path stays if a line of the list, a shell's pattern, names it, a folder above it, or something
@@ -180,14 +212,10 @@ remove_account() {
         loginctl terminate-user "$name" > /dev/null 2>&1
     fi
     crontab -r -u "$name" 2> /dev/null
-    end_processes "$uid"
-    # What a user mounted goes; other shares keep a home from being removed.
-    for place in $(awk -v user="user_id=$uid" '
-        $3 ~ /^fuse/ && "," $4 "," ~ "," user "," { print $2 }' /proc/mounts); do
-        umount -l "$place" 2> /dev/null
-    done
-    remove_files "$uid" "$2"
-    remove_ipc "$name"
+    end_processes "$uid" "$name"
+    remove_mounts "$uid"
+    remove_files "$uid" "$name" "$2"
+    remove_ipc "$uid" "$name"
     set -- "$name"
     if is_local_folder "$home" && ! is_excluded "$home" && ! has_remote_mount "$home"; then
         set -- -r "$name"
@@ -207,35 +235,6 @@ restore_group() {
     number=$(printf '%s' "$1" | cut -d: -f3)
     try "group ${1%%:*}" groupadd -g "$number" "${1%%:*}"
     [ -z "${1##*:}" ] || gpasswd -M "${1##*:}" "${1%%:*}"
-}
-# remove_files UID DEEP: a user's files where everybody may write; DEEP: on every local disk.
-remove_files() {
-    if [ -n "$2" ]; then
-        set -- "$1" /dev/mqueue $(df -lP 2> /dev/null |
-            awk 'NR > 1 && $6 !~ /^\/(proc|sys|boot)/ { print $6 }')
-    else
-        set -- "$1" /tmp /var/tmp /dev/shm /dev/mqueue /run/lock /var/lock/. /var/crash /run/user \
-            /var/spool/cron /var/spool/at /var/mail /var/spool/mail /var/lib/systemd/linger /run/screen
-    fi
-    remove_from "$@"
-}
-# remove_from UID PLACE...: what the user has there, but for the home.
-remove_from() {
-    user=$1
-    shift
-    for place in "$@"; do
-        [ -d "$place" ] || continue
-        timeout 300 find "$place" -xdev ! -path "$home" ! -path "$home/*" -uid "$user" \
-            -prune -exec rm -rf {} + 2> /dev/null
-    done
-}
-remove_ipc() {
-    have ipcs || return 0
-    for kind in m s q; do
-        for id in $(ipcs -$kind 2> /dev/null | awk -v user="$1" '$3 == user { print $2 }'); do
-            ipcrm -$kind "$id" 2> /dev/null
-        done
-    done
 }
 # remove_all: every account of a reservation; everywhere, if somebody may have logged in.
 remove_all() {

@@ -6,7 +6,8 @@ clear_traces() {
         /etc/udev/rules.d/70-persistent-* /etc/udev/rules.d/75-persistent-* /var/lib/dhcp/*.leases \
         /var/lib/dhclient/*.leases /var/lib/NetworkManager/*.lease /var/lib/systemd/random-seed \
         /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /var/spool/mail/* /var/mail/* \
-        /var/lib/cloud/instances /var/log/journal/* /tmp/* /var/tmp/*; do
+        /var/lib/cloud/instances /var/log/journal/* /tmp/* /tmp/.[!.]* \
+        /var/tmp/* /var/tmp/.[!.]*; do
         [ -e "$path" ] && ! is_excluded "$path" && rm -rf "$path"
     done
     for path in /var/log/wtmp /var/log/btmp /var/log/lastlog /var/log/messages /var/log/secure \

@@ -83,7 +83,8 @@ restore() {
     "$1" $wait -C INPUT -j vcld-input 2> /dev/null ||
         try "$1" "$1" $wait -I INPUT 1 -j vcld-input
 }
-# At every boot the rules come back before the network does.
+# At every boot the rules come back before the network does, and after an image's own, which begin
+# by removing all that there are.
 install_boot() {
     put $FOLDER/boot 755 << 'END' || :
 #!/bin/sh
@@ -117,7 +118,8 @@ END
 [Unit]
 Description=Firewall and host keys of a VCL computer
 DefaultDependencies=no
-After=local-fs.target
+After=local-fs.target nftables.service netfilter-persistent.service ufw.service
+After=iptables.service ip6tables.service
 Before=network-pre.target sshd.service ssh.service shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target

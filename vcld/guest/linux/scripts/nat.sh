@@ -7,7 +7,8 @@ NAT=/etc/vcld/nat
 nat_set() {
     mkdir -p $NAT
     for port in $3; do
-        for path in $(grep -l -w -e "dport $port" $NAT/*.nft $NAT/*.v4 2> /dev/null); do
+        for path in $(grep -l -e "dport $port .*dnat to " -e "dport $port -j DNAT " \
+            $NAT/*.nft $NAT/*.v4 2> /dev/null); do
             other=${path##*/}
             [ "${other%.*}" = "$1" ] || nat_remove "${other%.*}"
         done

@@ -30,7 +30,8 @@ enable_service() {
     elif have chkconfig; then
         chkconfig --add "$1" && chkconfig "$1" on
     else
-        ln -sf "../init.d/$1" "/etc/rcS.d/S08$1"
+        # Twice: before the network, and after what else loads rules.
+        for place in S08 S99; do ln -sf "../init.d/$1" "/etc/rcS.d/$place$1"; done
     fi
 }
 # Users may restart their computer: ext_sshd comes back with it for as long as they have access.
@@ -104,7 +105,7 @@ BOOT_ID=/proc/sys/kernel/random/boot_id
 keep_methods() {
     printf '%s\n' "$@" | put $METHODS 644 || :
     put $STARTED 644 < $BOOT_ID || :
-    : > $GRANTED
+    [ -e $GRANTED ] || : > $GRANTED
 }
 stop_methods() {
     [ -f $METHODS ] || { stop_method ext_sshd ''; return 0; }

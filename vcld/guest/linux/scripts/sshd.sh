@@ -31,9 +31,18 @@ plain_config() {
         index($0, mark) { next }
         { print }' /etc/ssh/sshd_config
 }
-# The group of the reservations' users may use passwords whatever else the image says.
+# The group of the reservations' users may use passwords whatever else the image says, and nobody
+# else may. Of several lines for one thing the first counts, but names of groups are added up.
 share_sshd() {
+    allows=$(timeout 10 sshd -T 2> /dev/null | grep -i -o -E '^allow(users|groups) ' | sort -u)
+    case $allows in
+        *users*) refuse "sshd of the image names AllowUsers: nobody with a reservation would get in" ;;
+    esac
     {
+        for line in PasswordAuthentication ChallengeResponseAuthentication; do
+            printf '%s\n%s no\n' "$MARK" "$line"
+        done
+        [ -z "$allows" ] || printf '%s\nAllowGroups %s\n' "$MARK" "$GROUP"
         plain_config
         printf '%s\nMatch Group %s\n' "$MARK" "$GROUP"
         printf '%s\n    PasswordAuthentication yes\n' "$MARK"
