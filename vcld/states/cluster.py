@@ -215,4 +215,5 @@ def _free_loaded(computerids: list[int], connection: Connection, catalog: Catalo
 def take_back(requestid: int, computerid: int, connection: Connection, catalog: Catalog) -> None:
     """The cluster's other computers were handed out, and must be loaded anew."""
     for other in computers.mark_for_reload(connection, catalog, requestid, computerid):
-        requests.insert_same_again(connection, catalog, requestid, other)
+        held = requests.find_held(connection, requestid, other)
+        requests.insert_same_again(connection, catalog, other, held)
