@@ -149,22 +149,39 @@ def note_start(
         )
 
 
-def end(connection: Connection, blocktimeid: int) -> None:
-    """Give up a block time's computers and the block time itself."""
+def is_still_near(connection: Connection, blocktimeid: int) -> bool:
+    """False when a block time was removed, skipped or put off since it was read."""
+    query = sa.select(BlockTime.id).where(
+        BlockTime.id == blocktimeid, BlockTime.skip == 0, BlockTime.processed == 0, _is_near()
+    )
+    return connection.scalar(query) is not None
+
+
+def end(connection: Connection, blocktimeid: int) -> bool:
+    """Give up a block time's computers and the block time itself. False when it goes on."""
+    gone = connection.execute(sa.delete(BlockTime).where(BlockTime.id == blocktimeid, _is_over()))
+    if gone.rowcount == 0:
+        return False
     connection.execute(sa.delete(BlockComputer).where(BlockComputer.blockTimeid == blocktimeid))
-    connection.execute(sa.delete(BlockTime).where(BlockTime.id == blocktimeid))
+    return True
 
 
-def complete(connection: Connection, blockrequestid: int) -> None:
-    """Mark an allocation as over; no computer is kept for its block times any more."""
+def complete(connection: Connection, blockrequestid: int) -> bool:
+    """Mark an allocation as over; no computer is kept for its block times any more.
+
+    False when it goes on: its owner has had it extended since it was read.
+    """
+    over = connection.execute(
+        sa.update(BlockRequest)
+        .where(BlockRequest.id == blockrequestid, _has_expired())
+        .values(status="completed", processing=0)
+    )
+    if over.rowcount == 0:
+        return False
     times = sa.select(BlockTime.id).where(BlockTime.blockRequestid == blockrequestid)
     connection.execute(sa.delete(BlockComputer).where(BlockComputer.blockTimeid.in_(times)))
     connection.execute(sa.delete(BlockTime).where(BlockTime.blockRequestid == blockrequestid))
-    connection.execute(
-        sa.update(BlockRequest)
-        .where(BlockRequest.id == blockrequestid)
-        .values(status="completed", processing=0)
-    )
+    return True
 
 
 def forget_computer(connection: Connection, computerid: int) -> None:
