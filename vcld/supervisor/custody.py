@@ -9,7 +9,7 @@ from typing import Any
 from vcld import clock
 from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
-from vcld.errors import ExitCode, ReservationChangedError, StoreError
+from vcld.errors import ExitCode, ReservationChangedError, StoreError, StoreRefusedError
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.store import candidates, claims, grips, strangers, transitions
@@ -101,6 +101,14 @@ class Custody:
                     self._problems.note(death.grip, ended)
             except ReservationChangedError:
                 continue  # changed at this very moment: the next turn sees how
+            except StoreRefusedError as err:
+                # The claim stays, and is found again as one without a worker.
+                self._log.error(
+                    "recovery was refused, it will be tried again",
+                    request_id=death.grip.requestid,
+                    reservation_id=death.grip.reservationid,
+                    reason=str(err),
+                )
             except StoreError:
                 raise
             except Exception:  # noqa: BLE001 - one reservation's trouble must not stop the rest

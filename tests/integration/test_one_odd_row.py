@@ -1,0 +1,75 @@
+"""One row that the database will not change: that request waits, all others go on."""
+
+from __future__ import annotations
+
+from tests.daemon import Daemons, eventually
+from tests.site import Site
+
+
+def test_finished_request_that_cannot_be_removed_holds_up_nobody(
+    site: Site, daemons: Daemons
+) -> None:
+    """A table of the site's own refers to it."""
+    held, free = site.ask("new", 1, start=86400), site.ask("new", 2, start=86400)
+    site.execute(
+        "CREATE TABLE local_notes (requestid MEDIUMINT UNSIGNED,"
+        " FOREIGN KEY (requestid) REFERENCES request (id)) ENGINE = InnoDB"
+    )
+    try:
+        site.execute(f"INSERT INTO local_notes VALUES ({held})")
+        for request in (held, free):
+            site.set_state(request, "complete", "deleted")
+        daemon = daemons.start()
+        eventually(lambda: site.pair(free) == "gone", daemon.describe)
+
+        site.ask("new", 3)
+
+        eventually(lambda: site.computer(3) == "reserved", daemon.describe)
+        assert site.pair(held) == "complete/deleted"
+        (told,) = daemon.events("finished request cannot be removed")
+        assert told["request_id"] == held
+        assert "local_notes" in told["reason"]
+    finally:
+        site.execute("DROP TABLE local_notes")
+    eventually(lambda: site.pair(held) == "gone", daemon.describe)
+
+
+def test_recovery_that_is_refused_holds_up_nobody_and_is_tried_again(
+    site: Site, daemons: Daemons
+) -> None:
+    """The reload that it asks for needs the user vclreload, whom somebody has removed."""
+    site.write_script(rules=[{"step": "reserved:grant-access", "signal": "KILL"}])
+    daemon = daemons.start(max_attempts=1)
+    request = site.ask("new", 1)
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    site.execute("UPDATE user SET unityid = 'gone' WHERE unityid = 'vclreload'")
+    site.connect(request)
+    eventually(lambda: daemon.events("recovery was refused, it will be tried again"))
+
+    site.ask("new", 2)
+
+    eventually(lambda: site.computer(2) == "reserved", daemon.describe)
+    assert site.pair(request) == "pending/reserved"
+    site.execute("UPDATE user SET unityid = 'vclreload' WHERE unityid = 'gone'")
+    eventually(lambda: site.pair(request) == "failed/reserved", daemon.describe)
+    eventually(lambda: site.computer(1) == "available", daemon.describe)
+    assert site.world.machine("vm1").accounts == []
+
+
+def test_request_that_cannot_be_claimed_holds_up_nobody(site: Site, daemons: Daemons) -> None:
+    site.execute(
+        "CREATE TRIGGER local_rule BEFORE INSERT ON vcld_claim FOR EACH ROW"
+        " IF NEW.computerid = 1 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one';"
+        " END IF"
+    )
+    try:
+        daemon = daemons.start()
+        refused, other = site.ask("new", 1), site.ask("new", 2)
+
+        eventually(lambda: site.computer(2) == "reserved", daemon.describe)
+        assert [site.pair(refused), site.pair(other)] == ["new/new", "pending/reserved"]
+        (told,) = daemon.events("request cannot be claimed")
+        assert (told["request_id"], "not this one" in told["reason"]) == (refused, True)
+    finally:
+        site.execute("DROP TRIGGER local_rule")
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
