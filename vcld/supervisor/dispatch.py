@@ -100,10 +100,12 @@ class Dispatcher:
         idle = []
         # A cluster that was changed begins anew as a whole: when its last worker has let go.
         busy = {row.requestid for row in rows if row.state != "pending" and _has_worker(row)}
+        # One is looked at as a whole, too: only its parent's worker makes it "inuse" again.
+        whole = {row.requestid for row in rows if row.state != "pending" and self._is_due(row)}
         for row in rows:
             if _has_worker(row) or row.requestid in busy:
                 continue
-            if self._is_due(row):
+            if row.requestid in whole or self._is_due(row):
                 due.append(row)
             elif row.claim is not None:
                 idle.append(row.reservationid)
