@@ -195,6 +195,22 @@ def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[C
         reservations.touch(connection, watched)
 
 
+def take_along(connection: Connection, managementnodeid: int, reservationids: Sequence[int]) -> int:
+    """Claims follow their reservations, which are this node's now; return how many did.
+
+    The memory of what was done stays. One that says a worker has it is found to have none here.
+    """
+    is_ours = sa.exists().where(
+        Reservation.id == Claim.reservationid, Reservation.managementnodeid == managementnodeid
+    )
+    done = connection.execute(
+        sa.update(Claim)
+        .where(Claim.reservationid.in_(sorted(reservationids)), is_ours)
+        .values(managementnodeid=managementnodeid)
+    )
+    return done.rowcount
+
+
 #: A sign of life as young as this needs no renewal.
 FRESH_SECONDS = 5
 

@@ -30,6 +30,8 @@ from vcld.store.findings import Finding, Found, Look
 
 #: What a claim holds whose computer has no row.
 NO_COMPUTER = 0
+#: Silence after which a node counts as dead where the configuration names none.
+DEAD_AFTER_SECONDS = 300
 #: Below the number of running claims, in the one number that the query returns for both.
 FLAGS = 16
 
@@ -82,6 +84,7 @@ class Looker:
         found = sa.union_all(
             self._node_row(),
             *self._claims(),
+            self._moved(),
             self._starting(schedule.LOAD_STATES & {"new"}, Finding.USER),
             self._starting(schedule.BACKGROUND_STATES, Finding.BACKGROUND),
             self._preloading(),
@@ -147,6 +150,7 @@ class Looker:
         )
         running, resting = Claim.phase == "running", Claim.phase != "running"
         gone = Request.id.is_(None)  # or the reservation, and with it the request
+        ours = Reservation.managementnodeid == self._node  # else another node takes it up
         due = Claim.next_at <= utc_now()
         rules = (
             (Finding.CHANGED, running, sa.or_(gone, sa.not_(untouched), Claim.revoked == 1)),
@@ -154,7 +158,7 @@ class Looker:
             (
                 Finding.WAKE,
                 resting,
-                sa.and_(sa.not_(gone), sa.or_(due, acknowledged, sa.not_(untouched))),
+                sa.and_(sa.not_(gone), ours, sa.or_(due, acknowledged, sa.not_(untouched))),
             ),
         )
         return [
@@ -167,6 +171,28 @@ class Looker:
             .where(Claim.managementnodeid == self._node, phase, condition)
             for finding, phase, condition in rules
         ]
+
+    def _moved(self) -> sa.Select[int, int, int]:
+        """Reservations that were given to this node while another one held a claim on them.
+
+        One that a worker holds is that worker's, unless its node has died.
+        """
+        limit = self._silent_after_seconds or DEAD_AFTER_SECONDS
+        dead = nodes.silent_nodes_query(self._node, limit).subquery()
+        is_dead = Claim.managementnodeid.in_(sa.select(dead.c.id))
+        return (
+            sa.select(
+                sa.literal_column(str(int(Finding.MOVED))).label("finding"),
+                Claim.requestid,
+                Claim.reservationid,
+            )
+            .join(Reservation, Reservation.id == Claim.reservationid)
+            .where(
+                Claim.managementnodeid != self._node,
+                Reservation.managementnodeid == self._node,
+                sa.or_(Claim.phase != "running", is_dead),
+            )
+        )
 
     def _requests(
         self, finding: Finding, *conditions: ColumnElement[bool]

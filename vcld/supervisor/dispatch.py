@@ -203,6 +203,13 @@ class Dispatcher:
         requests.forget_claims(connection, reservationids)
         self.recorder.vanish(connection, reservationids)
 
+    def take_along(self, found: Sequence[Found]) -> None:
+        """An administrator gave reservations to this node that another one had claimed."""
+        ids = [item.reservationid for item in found if item.finding is Finding.MOVED]
+        if ids:
+            self._database.run(lambda c: claims.take_along(c, self.node.id, ids))
+            self._log.info("reservations were moved to this node", reservation_ids=ids[:20])
+
     def warn_unknown(self, found: Sequence[Found]) -> None:
         """Say once of each request that nobody processes its state."""
         unknown = [item for item in found if item.finding is Finding.UNKNOWN]

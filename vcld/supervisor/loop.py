@@ -213,6 +213,7 @@ class Supervisor:
         parts = {
             "changed requests": lambda: self._tell_changed(found),
             "gone reservations": lambda: self._dispatcher.forget_gone(found),
+            "moved reservations": lambda: self._dispatcher.take_along(found),
             "finished requests": lambda: self._dispatcher.remove_finished(found),
             "unknown states": lambda: self._dispatcher.warn_unknown(found),
             "custody": lambda: self._custody.watch(look, found),
