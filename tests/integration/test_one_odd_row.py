@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.daemon import Daemons, eventually
 from tests.site import Site
 
@@ -73,3 +75,30 @@ def test_request_that_cannot_be_claimed_holds_up_nobody(site: Site, daemons: Dae
     finally:
         site.execute("DROP TRIGGER local_rule")
     eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+
+
+@pytest.mark.parametrize("charset", ["latin1", "utf8mb3"])
+def test_words_that_the_site_s_tables_cannot_hold_change_nothing_of_what_becomes_of_a_failure(
+    site: Site, daemons: Daemons, charset: str
+) -> None:
+    """VCL's schema is latin1; what a host says of its trouble is not."""
+    for table in ("computerloadlog", "vcld_claim"):
+        site.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET {charset}")
+    words = "Datenträger 😀 日本"
+    site.write_script(
+        rules=[
+            {"step": "startvm", "computer": "vm1", "error": "LoadTimeoutError", "message": words},
+            {"step": "startvm", "computer": "vm2", "error": "BackendUnavailableError",
+             "message": words, "times": 1},
+        ]
+    )  # fmt: skip
+    daemon = daemons.start()
+
+    failing, postponed = site.ask("new", 1), site.ask("new", 2)
+
+    eventually(lambda: site.pair(failing) == "failed/new", daemon.describe)
+    assert dict(site.load_log(failing))["failed"] == "Datentrager ? ??"
+    assert site.computer(1) == "failed"
+    eventually(lambda: site.computer(2) == "reserved", daemon.describe)
+    assert site.pair(postponed) == "pending/reserved"
+    assert any(words in line["reason"] for line in daemon.events("work ended"))
