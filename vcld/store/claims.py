@@ -240,10 +240,11 @@ def count_running(connection: Connection, managementnodeid: int) -> int:
     return connection.scalar(query) or 0
 
 
-def count_of_request(connection: Connection, requestid: int) -> int:
-    """How many reservations of the request have a claim."""
-    query = sa.select(sa.func.count()).select_from(Claim).where(Claim.requestid == requestid)
-    return connection.scalar(query) or 0
+def claimed_of_request(connection: Connection, requestid: int) -> set[int]:
+    """Ids of the request's reservations that have a claim."""
+    return set(
+        connection.scalars(sa.select(Claim.reservationid).where(Claim.requestid == requestid))
+    )
 
 
 def load_running(connection: Connection, managementnodeid: int) -> list[RunningClaim]:
