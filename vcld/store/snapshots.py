@@ -281,6 +281,16 @@ def _revision(m: Mapping) -> snapshot.ImageRevision:
     )
 
 
+def find_computer_now(connection: Connection, computerid: int) -> tuple[str, str] | None:
+    """The computer's state and public address as they are now."""
+    row = connection.execute(
+        sa.select(State.name, Computer.IPaddress)
+        .join(Computer, Computer.stateid == State.id)
+        .where(Computer.id == computerid)
+    ).one_or_none()
+    return None if row is None else (row[0], row[1] or "")
+
+
 def find_computer_state(connection: Connection, computerid: int) -> str | None:
     """The computer's state as it is now."""
     return connection.scalar(
