@@ -61,7 +61,6 @@ def test_work_of_a_dead_node_is_recovered_where_it_was_moved_to(
             worker.kill()
         first.kill()
         site.write_script(delays={"transfervm": 0})
-        site.execute("UPDATE managementnode SET lastcheckin = NOW() - INTERVAL 1 HOUR WHERE id = 1")
 
         site.execute(f"UPDATE reservation SET managementnodeid = 2 WHERE requestid = {request}")
 

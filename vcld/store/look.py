@@ -46,12 +46,17 @@ class Looker:
         daemon: str,
         *,
         silent_after_seconds: float | None = None,
+        dead_after_seconds: float = DEAD_AFTER_SECONDS,
     ) -> None:
-        """``silent_after_seconds``: when other nodes count as dead; None: never."""
+        """``silent_after_seconds``: when work of other nodes is to be taken over; None: never.
+
+        ``dead_after_seconds``: when what was moved here by hand has no worker there any more.
+        """
         self._catalog = catalog
         self._node = managementnodeid
         self._daemon = daemon
         self._silent_after_seconds = silent_after_seconds
+        self._dead_after_seconds = dead_after_seconds
         self._query = self._build()
 
     def look(self, connection: Connection, *, limit: int) -> Look:
@@ -177,8 +182,7 @@ class Looker:
 
         One that a worker holds is that worker's, unless its node has died.
         """
-        limit = self._silent_after_seconds or DEAD_AFTER_SECONDS
-        dead = nodes.silent_nodes_query(self._node, limit).subquery()
+        dead = nodes.silent_nodes_query(self._node, self._dead_after_seconds).subquery()
         is_dead = Claim.managementnodeid.in_(sa.select(dead.c.id))
         return (
             sa.select(

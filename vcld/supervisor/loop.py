@@ -21,7 +21,7 @@ from vcld.states.assignment import Assignment
 from vcld.store import nodes
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.findings import Finding, Found, Look, order
-from vcld.store.look import Looker
+from vcld.store.look import DEAD_AFTER_SECONDS, Looker
 from vcld.supervisor import steps
 from vcld.supervisor.children import Children, freeze
 from vcld.supervisor.lease import FencedError
@@ -156,6 +156,7 @@ class Supervisor:
             self._node.id,
             self._lease.identity.daemon,
             silent_after_seconds=self._lease.silent_after_seconds,
+            dead_after_seconds=self._settings.takeover_after_seconds or DEAD_AFTER_SECONDS,
         )
         self._parts.use_catalog(catalog)
 
