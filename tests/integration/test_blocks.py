@@ -264,6 +264,23 @@ def test_block_time_without_an_end_holds_up_no_other(
     assert [arguments for _, arguments in web.calls] == [(sound, 1)]
 
 
+def test_blocks_of_a_node_that_died_are_prepared_by_another_that_can(
+    two_nodes: Site, database_url: str, web: FakeWebSite
+) -> None:
+    site = two_nodes
+    _, theirs = allocate(site, node=2)
+    with daemons_for(site, database_url) as daemons:
+        other = daemons.make(node=2, name="vcld2", takeover_after=3)
+        other.start()
+        daemon = start(daemons, web, takeover_after=3)
+        other.kill()
+
+        eventually(lambda: processed(site, theirs), daemon.describe)
+
+        assert web.calls == [("XMLRPCprocessBlockTime", (theirs, 1))]
+        assert site.scalar("SELECT managementnodeid FROM blockRequest") == 1
+
+
 def test_block_time_that_is_extended_before_its_turn_comes_keeps_its_computers(
     site: Site, database: Engine
 ) -> None:

@@ -12,6 +12,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from vcld.schema.models import BlockComputer, BlockRequest, BlockTime, User
 from vcld.schema.sqltime import after_site_now, site_now
+from vcld.store import nodes
+from vcld.store.resources import mapping
 
 #: A block time is prepared this long before its start.
 AHEAD_SECONDS = 360 * 60
@@ -182,6 +184,24 @@ def complete(connection: Connection, blockrequestid: int) -> bool:
     connection.execute(sa.delete(BlockComputer).where(BlockComputer.blockTimeid.in_(times)))
     connection.execute(sa.delete(BlockTime).where(BlockTime.blockRequestid == blockrequestid))
     return True
+
+
+def take_over(connection: Connection, managementnodeid: int, silent: int) -> int:
+    """Have the allocations of a node that died prepared from here; return how many.
+
+    Not by a node that shares no computer with it. The web site chooses the computers, and each
+    computer's own node loads it.
+    """
+    mapped = mapping("managementnode", "computer")
+    shared = sa.exists().where(
+        mapped.c.first == silent, mapped.c.second.in_(nodes.manageable(managementnodeid))
+    )
+    moved = connection.execute(
+        sa.update(BlockRequest)
+        .where(BlockRequest.managementnodeid == silent, BlockRequest.status == "accepted", shared)
+        .values(managementnodeid=managementnodeid)
+    )
+    return moved.rowcount
 
 
 def forget_computer(connection: Connection, computerid: int) -> None:
