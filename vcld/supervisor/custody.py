@@ -56,6 +56,7 @@ class Custody:
         #: When a pending request was first seen without an owner.
         self._strays: dict[int, float] = {}
         self._orphans_since: float | None = None
+        self._told_nonsense: set[int] = set()
 
     def __len__(self) -> int:
         """How many reservations wait for their recovery."""
@@ -161,6 +162,9 @@ class Custody:
         )
         for row in rows:
             if row.is_parent and row.claim is None and row.state == "pending":
+                if row.laststate == "pending":
+                    self._tell_nonsense(row)
+                    continue
                 if self._is_worked_on(row):
                     self._strays[row.requestid] = now
                     continue
@@ -173,6 +177,15 @@ class Custody:
                     state=row.laststate,
                     done=freed,
                 )
+
+    def _tell_nonsense(self, row: Candidate) -> None:
+        """Once: nobody can know what is to be done."""
+        if row.requestid not in self._told_nonsense:
+            self._told_nonsense.add(row.requestid)
+            self._log.warning(
+                "request is pending/pending, which does not say at what: set request.stateid",
+                request_id=row.requestid,
+            )
 
     def _is_worked_on(self, row: Candidate) -> bool:
         """True while a Perl daemon's worker is at it, here or on another node (§2.4)."""
