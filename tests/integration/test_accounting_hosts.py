@@ -128,6 +128,26 @@ def test_node_that_never_checked_in_is_not_taken_for_dead(site: Site, accounts: 
     kept(accounts, node=1)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_vm_that_comes_and_vanishes_between_two_looks_ends(
+    site: Site, accounts: Accounts, before: bool
+) -> None:
+    """No look ever saw it live."""
+    accounts.put_base()
+    if before:
+        running(site, accounts, 1, 1)
+    first = kept(accounts)
+    oid = running(site, accounts, 2, 1)
+    site.execute(
+        f"DELETE FROM request WHERE id = (SELECT requestid FROM reservation WHERE id = {oid})"
+    )
+
+    kept(accounts, first)
+
+    assert accounts.state(oid) == (VmState.DONE, LcmState.LCM_INIT)
+    assert accounts.stays(oid)[0].reason == Reason.CANCEL
+
+
 def test_vm_whose_reservation_vanishes_between_two_looks_ends(
     site: Site, accounts: Accounts
 ) -> None:

@@ -359,3 +359,61 @@ def test_random_lives_and_deaths_hold_the_rules(
     eventually(lambda: {row.state for row in accounts.rows("vm_pool")} <= ended, daemon.describe)
     assert accounts.breaches() == []
     daemon.stop()
+
+
+def test_worker_that_dies_after_a_checkpoint_opens_no_second_stay(
+    site: Site, daemons: Daemons, accounts: Accounts
+) -> None:
+    daemons.start()
+    request, vm = used(site, daemons)
+    site.write_script(rules=[{"step": "reserved:grant-access", "times": 1, "signal": "KILL"}])
+    site.execute(f"UPDATE reservation SET imagerevisionid = {NEW_REVISION}")
+
+    site.set_state(request, "checkpoint")
+
+    eventually(lambda: site.pair(request) == "inuse/reserved")
+    first, second = accounts.stays(vm)
+    assert first.etime > 0
+    assert (second.etime, accounts.state(vm)) == (0, RUNNING)
+    assert accounts.breaches() == []
+
+
+def test_session_that_goes_on_after_its_end_had_begun_is_counted_to_the_real_end(
+    site: Site, daemons: Daemons, accounts: Accounts
+) -> None:
+    """Its user has it extended while it is being taken back, or an operator sets it back."""
+    daemon = daemons.start()
+    request, vm = used(site, daemons)
+    site.write_script(rules=[{"step": "reclaim:start", "hang": True}])
+    site.set_state(request, "timeout", "inuse")
+    eventually(lambda: "timeout" in site.steps(request) or daemon.workers())
+    eventually(lambda: accounts.state(vm) == (VmState.ACTIVE, LcmState.EPILOG))
+
+    site.set_state(request, "inuse", "inuse")
+    site.execute("UPDATE reservation SET lastcheck = NOW() - INTERVAL 1 HOUR")
+
+    eventually(lambda: accounts.state(vm) == RUNNING, daemon.describe)
+    first, second = accounts.stays(vm)
+    assert (first.retime, first.eetime) == (first.estime, first.etime)
+    assert second.rstime == second.stime >= first.etime
+    assert (second.estime, second.etime) == (0, 0)
+    assert accounts.breaches() == []
+
+
+def test_session_that_an_operator_begins_in_mid_load_is_counted(
+    site: Site, daemons: Daemons, accounts: Accounts
+) -> None:
+    site.write_script(rules=[{"step": "startvm", "hang": True}])
+    daemon = daemons.start()
+    request = site.ask("new", 1)
+    (vm,) = site.reservations(request)
+    eventually(lambda: "startvm" in site.steps(request), daemon.describe)
+
+    site.set_state(request, "inuse", "inuse")
+    site.execute("UPDATE reservation SET lastcheck = NOW() - INTERVAL 1 HOUR")
+
+    eventually(lambda: accounts.state(vm) == RUNNING, daemon.describe)
+    first, second = accounts.stays(vm)
+    assert (first.rstime, first.etime > 0) == (0, True)
+    assert second.rstime > 0
+    assert accounts.breaches() == []

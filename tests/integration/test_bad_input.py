@@ -339,3 +339,24 @@ def test_load_state_that_the_site_lacks_is_told_once_and_stops_nothing(
     eventually(lambda: site.pair(request) == "gone", daemon.describe)
     (told,) = daemon.events("a row that vcld needs is not in the database")
     assert told["what"] == "table computerloadstate has no row 'begin': add it"
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_cluster_with_a_computer_without_a_row_fails_once(
+    site: Site, daemons: Daemons, missing: int
+) -> None:
+    """It was begun anew without end, for its other part could never be handed over alone."""
+    daemon = daemons.start()
+    request = site.ask("new", 1, 2, start=90000, seconds=180000)
+    break_rows(site, f"DELETE FROM computer WHERE id = {missing}")
+    site.execute(f"UPDATE request SET start = NOW() WHERE id = {request}")
+
+    eventually(lambda: site.pair(request) == "failed/new", daemon.describe, 15)
+
+    eventually(lambda: site.claims() == [], daemon.describe)
+    reasons = {line["reason"] for line in daemon.events("reservation data is broken")}
+    assert reasons == {
+        f"reservation {site.reservations(request)[missing - 1]}: the computer {missing} has no row"
+    }
+    assert len(daemon.events("work began")) <= 1
+    goes_on(site, daemon)

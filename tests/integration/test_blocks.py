@@ -9,12 +9,19 @@ from typing import Any
 
 import psutil
 import pytest
+import structlog
 from sqlalchemy.engine import Engine
 
 from tests.daemon import Daemon, Daemons, daemons_for, eventually
 from tests.post_office import PostOffice
 from tests.site import Site
 from tests.web_site import PASSWORD, USER, FakeWebSite, serving
+from vcld.config import Settings
+from vcld.schema.engine import Database
+from vcld.states import blockrequest
+from vcld.store import blocks, nodes
+from vcld.store.blocks import BlockAction
+from vcld.waiting import Cancellation
 
 
 @pytest.fixture
@@ -255,3 +262,63 @@ def test_block_time_without_an_end_holds_up_no_other(
     eventually(lambda: processed(site, sound), daemon.describe)
     assert site.scalar(f"SELECT COUNT(*) FROM blockTimes WHERE id = {odd}") == 0
     assert [arguments for _, arguments in web.calls] == [(sound, 1)]
+
+
+def test_blocks_of_a_node_that_died_are_prepared_by_another_that_can(
+    two_nodes: Site, database_url: str, web: FakeWebSite
+) -> None:
+    site = two_nodes
+    _, theirs = allocate(site, node=2)
+    with daemons_for(site, database_url) as daemons:
+        other = daemons.make(node=2, name="vcld2", takeover_after=3)
+        other.start()
+        daemon = start(daemons, web, takeover_after=3)
+        other.kill()
+
+        eventually(lambda: processed(site, theirs), daemon.describe)
+
+        assert web.calls == [("XMLRPCprocessBlockTime", (theirs, 1))]
+        assert site.scalar("SELECT managementnodeid FROM blockRequest") == 1
+
+
+def test_block_time_that_is_extended_before_its_turn_comes_keeps_its_computers(
+    site: Site, database: Engine
+) -> None:
+    """Blocks are done one after another, and the web site may take its time for the first."""
+    _, time_id = allocate(site, starts=-7200, ends=-60)
+    over, _ = allocate(site, starts=-7200, ends=-3600, expires=-60)
+    site.execute(f"INSERT INTO blockComputers VALUES ({time_id}, 1, 2, 0)")
+    with database.begin() as connection:
+        due = {block.action: block for block in blocks.load_due(connection, 1)}
+    site.execute("UPDATE blockTimes SET end = NOW() + INTERVAL 1 HOUR")
+    site.execute("UPDATE blockRequest SET expireTime = NOW() + INTERVAL 1 DAY")
+
+    for action in (BlockAction.END, BlockAction.EXPIRE):
+        assert take(site, due[action])
+
+    assert site.scalar("SELECT COUNT(*) FROM blockTimes") == 2
+    assert site.scalar("SELECT COUNT(*) FROM blockComputers") == 1
+    assert site.scalar(f"SELECT status FROM blockRequest WHERE id = {over}") == "accepted"
+
+
+@pytest.mark.parametrize("edit", ["skip = 1", "start = NOW() + INTERVAL 2 DAY"])
+def test_block_time_that_is_put_off_before_its_turn_comes_is_not_asked_for(
+    site: Site, database: Engine, edit: str
+) -> None:
+    _, time_id = allocate(site)
+    with database.begin() as connection:
+        (due,) = blocks.load_due(connection, 1)
+    site.execute(f"UPDATE blockTimes SET {edit}")
+
+    assert take(site, due)
+
+    assert not processed(site, time_id)
+    assert site.scalar("SELECT processing FROM blockRequest") == 0
+
+
+def take(site: Site, due: blocks.DueBlock) -> bool:
+    """Its turn has come. Nothing is configured to ask the web site with."""
+    database = Database(site.engine)
+    node = database.run(lambda c: nodes.get_node(c, site.nodes[0]))
+    log = structlog.get_logger()
+    return blockrequest.process(Settings(), database, node, due, Cancellation(), log)

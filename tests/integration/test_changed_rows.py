@@ -88,3 +88,23 @@ def test_management_node_s_row_is_read_again_with_the_configuration(
             "old@example.org",
             "new@example.org",
         ]
+
+
+def test_cluster_of_which_one_computer_is_to_be_looked_at_is_looked_at_as_a_whole(
+    site: Site, daemons: Daemons
+) -> None:
+    """The parent alone makes the request "inuse" again: without it, it would stay pending."""
+    daemon = daemons.start()
+    request = site.ask("new", 1, 2)
+    eventually(lambda: {site.computer(n) for n in (1, 2)} == {"reserved"}, daemon.describe)
+    site.connect(request)
+    eventually(lambda: site.pair(request) == "inuse/reserved", daemon.describe)
+    eventually(lambda: not site.claims(), daemon.describe)
+    looks = len(daemon.events("work began"))
+
+    child = max(site.reservations(request))
+    site.execute(f"UPDATE reservation SET lastcheck = NOW() - INTERVAL 1 HOUR WHERE id = {child}")
+
+    eventually(lambda: len(daemon.events("work began")) == looks + 2, daemon.describe)
+    eventually(lambda: site.pair(request) == "inuse/inuse", daemon.describe, 10)
+    assert site.claims() == []

@@ -203,3 +203,16 @@ def test_worker_that_comes_too_late_leaves_no_claim_behind(site: Site) -> None:
 
     assert ended.status in custody.ORDERLY
     assert site.claims() == []
+
+
+def test_request_that_does_not_say_at_what_it_is_pending_is_told_of_once(perl: Perl) -> None:
+    """Fault 22, put in by hand: it was told of at each look, as one that is processed again."""
+    perl.site.set_state(perl.request, "pending", "pending")
+
+    with structlog.testing.capture_logs() as logs:
+        perl.custody._log = structlog.get_logger()
+        assert {perl.look() for _ in range(4)} == {"pending/pending"}
+
+    (told,) = logs
+    assert told["log_level"] == "warning"
+    assert (told["request_id"], "set request.stateid" in told["event"]) == (perl.request, True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.daemon import Daemons, eventually
+from tests.daemon import Daemons, daemons_for, eventually
 from tests.site import ADDRESS, Site
 
 FIXED = "192.0.2.201"
@@ -106,3 +106,45 @@ def test_administrators_of_a_server_are_root_only_where_the_image_lets_users_be(
         "ada": bool(image_gives_root),
         "bob": bool(image_gives_root),
     }
+
+
+def test_whoever_waits_for_the_computer_finds_it_with_its_own_address(
+    site: Site, daemons: Daemons
+) -> None:
+    request, _ = ask_for_server(site, 1)
+    daemon = daemons.start()
+    eventually(lambda: site.computer(1) == "inuse", daemon.describe)
+    site.write_script(rules=[{"step": "reclaim:start", "hang": True}])
+    site.end(request)
+    eventually(lambda: "pending/deleted" in site.pair(request), daemon.describe)
+    site.ask("new", 1)
+    eventually(lambda: daemon.events("computer is taken"), daemon.describe)
+
+    site.write_script(rules=[])
+    (reclaim,) = [w for w in daemon.workers() if "|deleted|" in " ".join(w.cmdline())]
+    reclaim.kill()  # and another one does it
+
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    assert address(site, 1) == OWN
+    assert site.world.machine("vm1").public_ip == OWN
+
+
+def test_reclaim_that_nobody_begins_costs_the_computer_its_own_address_no_more(
+    two_nodes: Site, database_url: str
+) -> None:
+    """Its management node has stopped: the next user's worker takes the reclaim over."""
+    site = two_nodes
+    with daemons_for(site, database_url) as daemons:
+        daemon = daemons.start(node=1, competition_timeout=4)
+        request, server = ask_for_server(site, 1)
+        eventually(lambda: site.computer(1) == "inuse", daemon.describe)
+        eventually(lambda: not site.claims(), daemon.describe)
+        site.execute(f"UPDATE reservation SET managementnodeid = 2 WHERE requestid = {request}")
+        site.end(request)
+
+        site.ask("new", 1)
+
+        eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+        assert site.pair(request) == "complete/deleted"
+        assert (address(site, 1), site.world.machine("vm1").public_ip) == (OWN, OWN)
+        assert variables(site, server) == {}

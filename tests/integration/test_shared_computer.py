@@ -124,3 +124,23 @@ def test_cluster_that_was_handed_out_in_vain_is_loaded_anew(
     eventually(lambda: {site.computer(n) for n in others} == {"available"}, daemon.describe)
     assert [site.world.machine(f"vm{n}").loads for n in others] == [2, 2]
     assert site.computer(broken) == "failed"
+
+
+@pytest.mark.parametrize("ending", ["deleted", "timeout"])
+def test_computer_that_could_not_be_taken_back_is_loaded_anew_before_the_next_user_has_it(
+    site: Site, daemons: Daemons, ending: str
+) -> None:
+    """Nobody saw the user come, so nothing on the computer says that it was used."""
+    daemon = daemons.start(max_attempts=2)
+    request = site.ask("new", 1)
+    eventually(lambda: site.computer(1) == "reserved", daemon.describe)
+    assert site.world.machine("vm1").accounts == ["ada"]
+    site.write_script(rules=[{"step": "reclaim:sanitize", "signal": "KILL"}])
+
+    site.set_state(request, ending, "reserved")
+
+    gone = "failed/timeout" if ending == "timeout" else "gone"
+    eventually(lambda: site.pair(request) == gone, daemon.describe)
+    eventually(lambda: site.computer(1) == "available", daemon.describe)
+    assert site.world.machine("vm1").accounts == []
+    assert site.world.machine("vm1").loads == 2

@@ -68,3 +68,15 @@ def test_revision_that_cannot_be_made_production_leaves_its_computer_to_the_recl
 
 def test_reason_reaches_the_user() -> None:
     assert decide("new").entries == (("failed", "the disk is full"),)
+
+
+@pytest.mark.parametrize("state", ["reserved", "reinstall", "timeout", "deleted"])
+def test_computer_that_a_user_was_let_in_to_is_loaded_anew_before_anybody_else_gets_it(
+    state: str,
+) -> None:
+    outcome = decide(state, Blame.MANAGEMENT_NODE, computer_state="inuse")
+
+    assert outcome.computer == "reload"
+    assert outcome.request == ("complete" if state == "deleted" else "failed")
+    assert decide(state, Blame.NOBODY, computer_state="inuse", is_taken=True).computer is None
+    assert decide(state, Blame.NOBODY, computer_state="maintenance").computer == "maintenance"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from vcld.accounting.codes import ENDED, LcmState, Reason, VmState
+from vcld.accounting.codes import ENDED, FIRST_REBUILT, LcmState, Reason, VmState
 from vcld.accounting.hostrows import add_missing, mark_stale, write_hosts
 from vcld.accounting.ledger import Ledger
 from vcld.accounting.managed import ProbeFinder, find_host_ids, load_hosts
@@ -30,6 +30,8 @@ class Kept:
     hosts: frozenset[int]
     #: Those that have a probe, which writes their figures.
     probed: frozenset[int] = frozenset()
+    #: The highest id of all VMs there were.
+    newest: int = 0
 
 
 def keep(
@@ -47,6 +49,8 @@ def keep(
     ``last`` is what the last call returned; the first looks at all VMs. The figures of hosts
     that have a probe are left to it.
     """
+    vm = tables.vm_pool.c.oid
+    newest = connection.scalar(sa.select(sa.func.max(vm)).where(vm < FIRST_REBUILT)) or 0
     alive = _keep_vms(connection, tables, managementnodeid, silent_after_seconds)
     gone = _find_gone(connection, tables, last, alive)
     if gone:
@@ -58,7 +62,7 @@ def keep(
     probed = {host.oid for host in hosts if host.probe(find_probe)}
     write_hosts(connection, tables, [host for host in hosts if host.oid not in probed])
     mark_stale(connection, tables, stale_after_seconds)
-    return Kept(vms=frozenset(alive), hosts=frozenset(ids), probed=frozenset(probed))
+    return Kept(vms=frozenset(alive), hosts=frozenset(ids), probed=frozenset(probed), newest=newest)
 
 
 def _keep_vms(
@@ -95,9 +99,12 @@ def _find_gone(
 ) -> set[int]:
     if last is None:
         return set(connection.scalars(vanished(tables).with_only_columns(tables.vm_pool.c.oid)))
-    missing = last.vms - alive
-    if not missing:
-        return set()
     vm = tables.vm_pool.c
-    query = sa.select(vm.oid).where(vm.oid.in_(missing), vm.state.not_in(map(int, ENDED)))
-    return set(connection.scalars(query))
+    # One may have come and gone since; the ids of reservations only grow.
+    unseen = vanished(tables).with_only_columns(vm.oid).where(vm.oid > last.newest)
+    gone = set(connection.scalars(unseen))
+    missing = last.vms - alive
+    if missing:
+        query = sa.select(vm.oid).where(vm.oid.in_(missing), vm.state.not_in(map(int, ENDED)))
+        gone |= set(connection.scalars(query))
+    return gone

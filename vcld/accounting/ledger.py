@@ -46,12 +46,14 @@ class Ledger:
         self._add_owner(connection, vm)
         return True
 
-    def start(self, connection: Connection, vm: VmFacts) -> None:
-        """A VM that waits comes to its host."""
-        values = _states([vm.oid], VmState.ACTIVE, LcmState.PROLOG, (VmState.PENDING,))
+    def start(self, connection: Connection, vm: VmFacts, lcm: LcmState = LcmState.PROLOG) -> bool:
+        """A VM that waits comes to its host. False when it does not wait."""
+        values = _states([vm.oid], VmState.ACTIVE, lcm, (VmState.PENDING,))
         values["of_mark"] = vm.mark
-        if connection.execute(self._stays.start_stay, values).rowcount:
-            self._insert_stay(connection, vm, LcmState.PROLOG)
+        if not connection.execute(self._stays.start_stay, values).rowcount:
+            return False
+        self._insert_stay(connection, vm, lcm)
+        return True
 
     def resume(self, connection: Connection, vm: VmFacts, lcm: LcmState) -> None:
         """A stay that begins in mid-life: after a stop, or with the accounting itself.
@@ -61,16 +63,24 @@ class Ledger:
         """
         values = _states([vm.oid], VmState.ACTIVE, lcm, tuple(VmState))
         values["of_mark"] = vm.mark
-        if not connection.execute(self._stays.start_stay, values).rowcount:
-            if not self._insert_vm(connection, vm, VmState.ACTIVE, lcm):
-                raise IdTakenError(vm.oid)
+        if connection.execute(self._stays.start_stay, values).rowcount:
+            # The one before is open still if its load or its end was broken off.
+            self._close(connection, [vm.oid], Reason.STOP_RESUME)
+        elif self._insert_vm(connection, vm, VmState.ACTIVE, lcm):
             self._add_owner(connection, vm)
+        else:
+            raise IdTakenError(vm.oid)
         self._insert_stay(connection, vm, lcm)
 
     def move(self, connection: Connection, oids: Sequence[int], lcm: LcmState) -> bool:
         """To another part of ACTIVE. False when no VM is ACTIVE."""
         values = _states(oids, VmState.ACTIVE, lcm, _ACTIVE)
         return connection.execute(self._stays.move_vm, values).rowcount > 0
+
+    def keep_running(self, connection: Connection, oid: int) -> bool:
+        """Its user has it still. False when it did not run, or no more: see ``resume``."""
+        values = _states([oid], VmState.ACTIVE, LcmState.RUNNING, _ACTIVE)
+        return connection.execute(self._stays.keep_vm, values).rowcount > 0
 
     def begin_prolog(self, connection: Connection, oid: int) -> None:
         """Its image is being placed."""

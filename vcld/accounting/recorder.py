@@ -79,9 +79,13 @@ class Recorder:
                 if not ledger.begin_epilog(connection, grip.reservationid):
                     ledger.resume(connection, facts_of(reservation), LcmState.EPILOG)
             elif grip.state in RUNS:
-                resumes = grip.laststate == "checkpoint"
-                if resumes or not ledger.move(connection, [grip.reservationid], LcmState.RUNNING):
-                    ledger.resume(connection, facts_of(reservation), LcmState.RUNNING)
+                vm = facts_of(reservation)
+                # Which of them is to be expected is tried first: it costs the least.
+                resumes = grip.laststate == "checkpoint" and ledger.start(
+                    connection, vm, LcmState.RUNNING
+                )
+                if not resumes and not ledger.keep_running(connection, vm.oid):
+                    ledger.resume(connection, vm, LcmState.RUNNING)
 
         self._record(write)
 

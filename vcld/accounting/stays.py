@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from vcld.accounting.codes import ENDED
+from vcld.accounting.codes import ENDED, LcmState
 from vcld.accounting.sqlfacts import epoch, latest
 from vcld.accounting.tables import Tables
 from vcld.schema.models import Reservation
@@ -44,6 +44,12 @@ class Stays:
     def move_vm(self) -> sa.Update:
         """To another state."""
         return self._update_vm({"etime": 0})
+
+    @cached_property
+    def keep_vm(self) -> sa.Update:
+        """Likewise, if it was running."""
+        running = [int(LcmState.RUNNING), int(LcmState.UNKNOWN)]
+        return self.move_vm.where(self._vm.c.lcm_state.in_(running))
 
     @cached_property
     def start_stay(self) -> sa.Update:
@@ -226,7 +232,7 @@ class Stays:
                 "is_running": 0, "is_epilog": 0}  # fmt: skip
         connection.execute(self.insert_vm, vm)
         connection.execute(self.insert_stay, stay)
-        for statement in (self.move_vm, self.end_vm):
+        for statement in (self.move_vm, self.keep_vm, self.end_vm):
             connection.execute(statement, of_vm)
         marked = {**of_vm, "of_mark": ""}
         connection.execute(self.start_stay, marked)

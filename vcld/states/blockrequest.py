@@ -35,15 +35,17 @@ def process(
     """Do what a block allocation asks for. False when it must be tried again later."""
     log = log.bind(block_request_id=block.blockrequestid, block_time_id=block.blocktimeid)
     if block.action is BlockAction.EXPIRE:
-        database.run(lambda c: blocks.complete(c, block.blockrequestid))
-        log.info("block allocation expired")
+        if database.run(lambda c: blocks.complete(c, block.blockrequestid)):
+            log.info("block allocation expired")
         return True
     timeid = block.blocktimeid
     assert timeid is not None
     if block.action is BlockAction.END:
-        database.run(lambda c: blocks.end(c, timeid))
-        log.info("block time ended")
+        if database.run(lambda c: blocks.end(c, timeid)):
+            log.info("block time ended")
         return True
+    if not database.run(lambda c: blocks.is_still_near(c, timeid)):
+        return True  # somebody edited it while another one was worked on
     database.run(lambda c: blocks.set_processing(c, block.blockrequestid, processing=True))
     result, reason = None, "the web site could not be asked"
     try:

@@ -16,7 +16,7 @@ from vcld import clock, schedule
 from vcld.errors import ReservationChangedError
 from vcld.schema.engine import Connection
 from vcld.states.work import Work
-from vcld.store import computers, grips, requests, snapshots, takeover
+from vcld.store import computers, fixed_ip, grips, requests, snapshots, takeover
 from vcld.store.requests import Rival
 from vcld.waiting import pauses
 
@@ -204,13 +204,18 @@ def _closed(work: Work) -> str | None:
 
 
 def _look_again(work: Work) -> str | None:
-    """Others may have changed the computer's state while it was waited for."""
+    """Others may have changed the computer while it was waited for.
+
+    Its state, and its address: that of a server request is given back at the reclaim.
+    """
     computer = work.reservation.computer
-    state = work.run(snapshots.find_computer_state, computer.id)
-    if state is None or state == computer.state:
+    found = work.run(snapshots.find_computer_now, computer.id)
+    if found is None or found == (computer.state, computer.IPaddress):
         return None
-    now = dataclasses.replace(computer, state=state)
-    work.reservation = dataclasses.replace(work.reservation, computer=now)
+    state, address = found
+    work.correct_computer(dataclasses.replace(computer, state=state, IPaddress=address))
+    if state == computer.state:
+        return None
     if state == "maintenance" and work.grip.state == "tomaintenance":
         return f"computer {computer.shortname} is in maintenance already"
     return _closed(work)
@@ -283,5 +288,6 @@ def _take_over(connection: Connection, work: Work, judgement: Judgement) -> None
     if takeover.supersede(connection, work.catalog, rival):
         work.recorder.vanish(connection, [rival.reservationid])
         if _is_left_behind(rival):
+            fixed_ip.give_back(connection, rival.requestid, work.reservation.computer.id)
             _force_load(connection, work)
         work.log.info("request taken over", rival_request_id=rival.requestid)

@@ -24,6 +24,9 @@ LIVE_STATES = schedule.SESSION_STATES | {"rebootsoft", "reboothard", "servermodi
 CAPTURE_STATES = frozenset({"image", "checkpoint"})
 #: The user has not had the computer yet: ``log.ending`` is "failed".
 UNUSED_STATES = frozenset({"new", "reserved"})
+#: The user has, or had, an account on the computer, and its doors may be open: somebody else
+#: gets it only when it was loaded anew.
+OPENED_STATES = frozenset({"reserved", "reinstall", "timeout", "deleted"})
 #: Computer states that only an administrator leaves.
 KEPT_STATES = frozenset({"maintenance", "vmhostinuse", "deleted"})
 
@@ -41,6 +44,8 @@ class Situation:
     seconds_left: int
     #: The computer serves another request: it is not ours to change.
     is_taken: bool = False
+    #: What a reload is to put on the computer; None: nobody knows any more.
+    held: requests.Held | None = None
 
 
 def outcome_of(work: Work, error: Exception) -> Outcome:
@@ -56,14 +61,20 @@ def outcome_of(work: Work, error: Exception) -> Outcome:
 
 def outcome_for(work: Work, message: str, blame: Blame = Blame.COMPUTER) -> Outcome:
     """The outcome of a failure with this message, which the web site shows to the user."""
+    reservation = work.reservation
     situation = Situation(
         state=work.grip.state,
         requestid=work.grip.requestid,
-        computerid=work.reservation.computer.id,
-        computer_state=work.reservation.computer.state,
+        computerid=reservation.computer.id,
+        computer_state=reservation.computer.state,
         seconds_left=work.run(requests.seconds_to_end, work.grip.requestid) or 0,
         is_taken=competition.is_taken(
-            work.run(requests.find_rivals, work.reservation.computer.id, work.grip.requestid)
+            work.run(requests.find_rivals, reservation.computer.id, work.grip.requestid)
+        ),
+        held=requests.Held(
+            imageid=reservation.image.id,
+            imagerevisionid=reservation.imagerevision.id,
+            managementnodeid=reservation.managementnode.id,
         ),
     )
     return decide(situation, message, blame)
@@ -86,18 +97,19 @@ def decide(situation: Situation, message: str, blame: Blame) -> Outcome:
     if state == "makeproduction":
         # The user has let go of the computer, and may have used it: it is reclaimed either way.
         return Outcome(reason=message, request="deleted", entries=entries, failed=True)
-    taken_back = state == "reserved" and blame is not Blame.COMPUTER
+    over = "complete" if state == "deleted" else "failed"
+    ending = "failed" if state in UNUSED_STATES else None
+    taken_back = state in OPENED_STATES and blame is not Blame.COMPUTER
     if taken_back and not situation.is_taken and situation.computer_state not in KEPT_STATES:
-        # The user's account is on it, and its doors may be open.
         return Outcome(
             reason=message,
-            request="failed",
+            request=over,
             computer="reload",
-            ending="failed",
+            ending=ending,
             entries=entries,
             effects=(
                 partial(_leave, situation.requestid, situation.computerid),
-                partial(_reload, situation.requestid, situation.computerid),
+                partial(_reload, situation.computerid, situation.held),
             ),
             failed=True,
         )
@@ -106,9 +118,9 @@ def decide(situation: Situation, message: str, blame: Blame) -> Outcome:
         kept = "failed"
     return Outcome(
         reason=message,
-        request="complete" if state == "deleted" else "failed",
+        request=over,
         computer=None if situation.is_taken else kept,
-        ending="failed" if state in UNUSED_STATES else None,
+        ending=ending,
         entries=entries,
         effects=(partial(_leave, situation.requestid, situation.computerid),),
         failed=True,
@@ -121,8 +133,10 @@ def _leave(requestid: int, computerid: int, connection: Connection, _catalog: Ca
     fixed_ip.restore(connection, requestid, computerid)
 
 
-def _reload(requestid: int, computerid: int, connection: Connection, catalog: Catalog) -> None:
-    requests.insert_same_again(connection, catalog, requestid, computerid)
+def _reload(
+    computerid: int, held: requests.Held | None, connection: Connection, catalog: Catalog
+) -> None:
+    requests.insert_same_again(connection, catalog, computerid, held)
 
 
 def _live(situation: Situation, message: str) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ from vcld.guest.interface import Guest, Tools
 from vcld.messages.notices import Notices
 from vcld.provisioning.interface import Placement, PowerAction, Provisioner
 from vcld.schema.engine import Connection, Database
-from vcld.snapshot import ConnectMethod, Reservation
+from vcld.snapshot import Computer, ConnectMethod, Reservation
 from vcld.store import computers, grips, loadlog, requests, reservations
 from vcld.store.catalog import Catalog
 from vcld.store.grips import Grip
@@ -97,6 +98,13 @@ class Work:
             power=lambda action: self.provisioner.power(PowerAction(action)),
             power_status=lambda: self.provisioner.power_status().value,
         )
+
+    def correct_computer(self, computer: Computer) -> None:
+        """Others have changed the computer's row since it was read; nothing was done on it yet."""
+        self.reservation = dataclasses.replace(self.reservation, computer=computer)
+        # Plugins were told of it as it was.
+        for name in ("guest", "provisioner"):
+            self.__dict__.pop(name, None)
 
     def close(self) -> None:
         """Let the provisioner, if there is one, close what it holds open."""

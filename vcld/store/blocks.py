@@ -12,6 +12,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from vcld.schema.models import BlockComputer, BlockRequest, BlockTime, User
 from vcld.schema.sqltime import after_site_now, site_now
+from vcld.store import nodes
+from vcld.store.resources import mapping
 
 #: A block time is prepared this long before its start.
 AHEAD_SECONDS = 360 * 60
@@ -149,22 +151,57 @@ def note_start(
         )
 
 
-def end(connection: Connection, blocktimeid: int) -> None:
-    """Give up a block time's computers and the block time itself."""
+def is_still_near(connection: Connection, blocktimeid: int) -> bool:
+    """False when a block time was removed, skipped or put off since it was read."""
+    query = sa.select(BlockTime.id).where(
+        BlockTime.id == blocktimeid, BlockTime.skip == 0, BlockTime.processed == 0, _is_near()
+    )
+    return connection.scalar(query) is not None
+
+
+def end(connection: Connection, blocktimeid: int) -> bool:
+    """Give up a block time's computers and the block time itself. False when it goes on."""
+    gone = connection.execute(sa.delete(BlockTime).where(BlockTime.id == blocktimeid, _is_over()))
+    if gone.rowcount == 0:
+        return False
     connection.execute(sa.delete(BlockComputer).where(BlockComputer.blockTimeid == blocktimeid))
-    connection.execute(sa.delete(BlockTime).where(BlockTime.id == blocktimeid))
+    return True
 
 
-def complete(connection: Connection, blockrequestid: int) -> None:
-    """Mark an allocation as over; no computer is kept for its block times any more."""
+def complete(connection: Connection, blockrequestid: int) -> bool:
+    """Mark an allocation as over; no computer is kept for its block times any more.
+
+    False when it goes on: its owner has had it extended since it was read.
+    """
+    over = connection.execute(
+        sa.update(BlockRequest)
+        .where(BlockRequest.id == blockrequestid, _has_expired())
+        .values(status="completed", processing=0)
+    )
+    if over.rowcount == 0:
+        return False
     times = sa.select(BlockTime.id).where(BlockTime.blockRequestid == blockrequestid)
     connection.execute(sa.delete(BlockComputer).where(BlockComputer.blockTimeid.in_(times)))
     connection.execute(sa.delete(BlockTime).where(BlockTime.blockRequestid == blockrequestid))
-    connection.execute(
-        sa.update(BlockRequest)
-        .where(BlockRequest.id == blockrequestid)
-        .values(status="completed", processing=0)
+    return True
+
+
+def take_over(connection: Connection, managementnodeid: int, silent: int) -> int:
+    """Have the allocations of a node that died prepared from here; return how many.
+
+    Not by a node that shares no computer with it. The web site chooses the computers, and each
+    computer's own node loads it.
+    """
+    mapped = mapping("managementnode", "computer")
+    shared = sa.exists().where(
+        mapped.c.first == silent, mapped.c.second.in_(nodes.manageable(managementnodeid))
     )
+    moved = connection.execute(
+        sa.update(BlockRequest)
+        .where(BlockRequest.managementnodeid == silent, BlockRequest.status == "accepted", shared)
+        .values(managementnodeid=managementnodeid)
+    )
+    return moved.rowcount
 
 
 def forget_computer(connection: Connection, computerid: int) -> None:

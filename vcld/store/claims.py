@@ -195,6 +195,22 @@ def _mark_begin(connection: Connection, catalog: Catalog, candidates: Sequence[C
         reservations.touch(connection, watched)
 
 
+def take_along(connection: Connection, managementnodeid: int, reservationids: Sequence[int]) -> int:
+    """Claims follow their reservations, which are this node's now; return how many did.
+
+    The memory of what was done stays. One that says a worker has it is found to have none here.
+    """
+    is_ours = sa.exists().where(
+        Reservation.id == Claim.reservationid, Reservation.managementnodeid == managementnodeid
+    )
+    done = connection.execute(
+        sa.update(Claim)
+        .where(Claim.reservationid.in_(sorted(reservationids)), is_ours)
+        .values(managementnodeid=managementnodeid)
+    )
+    return done.rowcount
+
+
 #: A sign of life as young as this needs no renewal.
 FRESH_SECONDS = 5
 
@@ -224,10 +240,11 @@ def count_running(connection: Connection, managementnodeid: int) -> int:
     return connection.scalar(query) or 0
 
 
-def count_of_request(connection: Connection, requestid: int) -> int:
-    """How many reservations of the request have a claim."""
-    query = sa.select(sa.func.count()).select_from(Claim).where(Claim.requestid == requestid)
-    return connection.scalar(query) or 0
+def claimed_of_request(connection: Connection, requestid: int) -> set[int]:
+    """Ids of the request's reservations that have a claim."""
+    return set(
+        connection.scalars(sa.select(Claim.reservationid).where(Claim.requestid == requestid))
+    )
 
 
 def load_running(connection: Connection, managementnodeid: int) -> list[RunningClaim]:

@@ -16,20 +16,22 @@ class Finding(enum.IntEnum):
     CHANGED = 1
     #: A claim whose reservation is gone.
     GONE = 2
+    #: A claim of another node on a reservation that is this node's now.
+    MOVED = 3
     #: The time or event has come for a claim that waits or is to be tried again.
-    WAKE = 3
+    WAKE = 4
     #: A user waits for this.
-    USER = 4
+    USER = 5
     #: A running session is to be looked at.
-    SESSION = 5
+    SESSION = 6
     #: Loads nobody waits for: reload, maintenance, loads in advance.
-    BACKGROUND = 6
+    BACKGROUND = 7
     #: A finished request may be removed.
-    FINISHED = 7
+    FINISHED = 8
     #: A state that no management node processes.
-    UNKNOWN = 8
+    UNKNOWN = 9
     #: Pending, but nobody works on it.
-    STRAY = 9
+    STRAY = 10
 
 
 @dataclass(frozen=True, slots=True)

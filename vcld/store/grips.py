@@ -21,6 +21,7 @@ from vcld.processes import ProcessId
 from vcld.schema.models import Reservation
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import after_utc_now
+from vcld.store import texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +185,7 @@ def _update(
     """Set columns of the claim; ``next_at`` is given in seconds from now."""
     statement = _update_statement(even_revoked, *values)
     parameters = {f"to_{name}": value for name, value in values.items()}
-    return connection.execute(statement, {**grip.key, **parameters}).rowcount == 1
+    return texts.execute(connection, statement, {**grip.key, **parameters}).rowcount == 1
 
 
 @functools.cache

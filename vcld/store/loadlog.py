@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from vcld.schema.models import ComputerLoadLog, ComputerLoadState
 from vcld.schema.own import Claim
 from vcld.schema.sqltime import site_age, site_now
+from vcld.store import texts
 from vcld.store.catalog import Catalog
 from vcld.store.grips import HELD
 
@@ -54,12 +55,12 @@ def add(
         facts[f"loadstateid_{number}"] = catalog.loadstate_id(name)
         facts[f"text_{number}"] = text[:LONGEST_TEXT]
     if token is None:
-        connection.execute(_insert(connection.dialect, len(entries), guarded=False), facts)
+        texts.execute(connection, _insert(connection.dialect, len(entries), guarded=False), facts)
         return True
     facts |= {"own_reservationid": reservationid, "own_token": token}
     del facts["reservationid"]
     try:
-        connection.execute(_insert(connection.dialect, len(entries), guarded=True), facts)
+        texts.execute(connection, _insert(connection.dialect, len(entries), guarded=True), facts)
     except IntegrityError:  # the claim is lost (NULL), or the reservation is gone
         return False
     return True

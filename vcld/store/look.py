@@ -30,6 +30,8 @@ from vcld.store.findings import Finding, Found, Look
 
 #: What a claim holds whose computer has no row.
 NO_COMPUTER = 0
+#: Silence after which a node counts as dead where the configuration names none.
+DEAD_AFTER_SECONDS = 300
 #: Below the number of running claims, in the one number that the query returns for both.
 FLAGS = 16
 
@@ -44,12 +46,17 @@ class Looker:
         daemon: str,
         *,
         silent_after_seconds: float | None = None,
+        dead_after_seconds: float = DEAD_AFTER_SECONDS,
     ) -> None:
-        """``silent_after_seconds``: when other nodes count as dead; None: never."""
+        """``silent_after_seconds``: when work of other nodes is to be taken over; None: never.
+
+        ``dead_after_seconds``: when what was moved here by hand has no worker there any more.
+        """
         self._catalog = catalog
         self._node = managementnodeid
         self._daemon = daemon
         self._silent_after_seconds = silent_after_seconds
+        self._dead_after_seconds = dead_after_seconds
         self._query = self._build()
 
     def look(self, connection: Connection, *, limit: int) -> Look:
@@ -82,6 +89,7 @@ class Looker:
         found = sa.union_all(
             self._node_row(),
             *self._claims(),
+            self._moved(),
             self._starting(schedule.LOAD_STATES & {"new"}, Finding.USER),
             self._starting(schedule.BACKGROUND_STATES, Finding.BACKGROUND),
             self._preloading(),
@@ -147,6 +155,7 @@ class Looker:
         )
         running, resting = Claim.phase == "running", Claim.phase != "running"
         gone = Request.id.is_(None)  # or the reservation, and with it the request
+        ours = Reservation.managementnodeid == self._node  # else another node takes it up
         due = Claim.next_at <= utc_now()
         rules = (
             (Finding.CHANGED, running, sa.or_(gone, sa.not_(untouched), Claim.revoked == 1)),
@@ -154,7 +163,7 @@ class Looker:
             (
                 Finding.WAKE,
                 resting,
-                sa.and_(sa.not_(gone), sa.or_(due, acknowledged, sa.not_(untouched))),
+                sa.and_(sa.not_(gone), ours, sa.or_(due, acknowledged, sa.not_(untouched))),
             ),
         )
         return [
@@ -167,6 +176,27 @@ class Looker:
             .where(Claim.managementnodeid == self._node, phase, condition)
             for finding, phase, condition in rules
         ]
+
+    def _moved(self) -> sa.Select[int, int, int]:
+        """Reservations that were given to this node while another one held a claim on them.
+
+        One that a worker holds is that worker's, unless its node has died.
+        """
+        dead = nodes.silent_nodes_query(self._node, self._dead_after_seconds).subquery()
+        is_dead = Claim.managementnodeid.in_(sa.select(dead.c.id))
+        return (
+            sa.select(
+                sa.literal_column(str(int(Finding.MOVED))).label("finding"),
+                Claim.requestid,
+                Claim.reservationid,
+            )
+            .join(Reservation, Reservation.id == Claim.reservationid)
+            .where(
+                Claim.managementnodeid != self._node,
+                Reservation.managementnodeid == self._node,
+                sa.or_(Claim.phase != "running", is_dead),
+            )
+        )
 
     def _requests(
         self, finding: Finding, *conditions: ColumnElement[bool]

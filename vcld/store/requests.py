@@ -125,17 +125,38 @@ def insert_reload(
     insert(connection, catalog, new)
 
 
-def insert_same_again(
-    connection: Connection, catalog: Catalog, requestid: int, computerid: int
-) -> None:
-    """Have the computer of a request's reservation loaded anew, with the same image."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a reservation has on its computer, and who looks after it."""
+
+    imageid: int
+    imagerevisionid: int
+    managementnodeid: int
+
+
+def find_held(connection: Connection, requestid: int, computerid: int) -> Held | None:
+    """What the request has on the computer; None when it has no reservation for it."""
     row = connection.execute(
         sa.select(
             Reservation.imageid, Reservation.imagerevisionid, Reservation.managementnodeid
         ).where(Reservation.requestid == requestid, Reservation.computerid == computerid)
     ).first()
-    if row is not None:
-        insert_reload(connection, catalog, computerid=computerid, **row._mapping)
+    return None if row is None else Held(**row._mapping)
+
+
+def insert_same_again(
+    connection: Connection, catalog: Catalog, computerid: int, held: Held | None
+) -> None:
+    """Have the computer of a reservation loaded anew, with the same image."""
+    if held is not None:
+        insert_reload(
+            connection,
+            catalog,
+            computerid=computerid,
+            imageid=held.imageid,
+            imagerevisionid=held.imagerevisionid,
+            managementnodeid=held.managementnodeid,
+        )
 
 
 def delete_finished(connection: Connection, catalog: Catalog, requestids: Collection[int]) -> int:

@@ -72,6 +72,12 @@ def _require(grip: Grip, m: Mapping) -> None:
 
 
 def _siblings(connection: Connection, grip: Grip) -> tuple[snapshot.Sibling, ...]:
+    """The reservations of the request.
+
+    Raises:
+        ReservationDataError: one that is still to be prepared has a computer without a row: the
+            user would wait for a part of a cluster that never comes.
+    """
     rows = connection.execute(
         sa.select(
             Reservation.id,
@@ -81,11 +87,16 @@ def _siblings(connection: Connection, grip: Grip) -> tuple[snapshot.Sibling, ...
             Computer.privateIPaddress,
             Computer.IPaddress,
         )
-        .join(Computer, Computer.id == Reservation.computerid)
+        .join(Computer, Computer.id == Reservation.computerid, isouter=True)
         .where(Reservation.requestid == grip.requestid)
         .order_by(Reservation.id)
-    )
-    return tuple(snapshot.Sibling(**row._mapping) for row in rows)
+    ).all()
+    for row in rows:
+        if row.hostname is None and grip.state == "new":
+            msg = f"reservation {row.id}: the computer {row.computerid} has no row"
+            raise ReservationDataError(msg)
+    whole = (row for row in rows if row.hostname is not None)
+    return tuple(snapshot.Sibling(**row._mapping) for row in whole)
 
 
 def _request(m: Mapping, grip: Grip, node: snapshot.ManagementNode) -> snapshot.Request:
@@ -268,6 +279,16 @@ def _revision(m: Mapping) -> snapshot.ImageRevision:
         deleted=bool(m["v_deleted"]),
         datecreated=m["v_datecreated"],
     )
+
+
+def find_computer_now(connection: Connection, computerid: int) -> tuple[str, str] | None:
+    """The computer's state and public address as they are now."""
+    row = connection.execute(
+        sa.select(State.name, Computer.IPaddress)
+        .join(Computer, Computer.stateid == State.id)
+        .where(Computer.id == computerid)
+    ).one_or_none()
+    return None if row is None else (row[0], row[1] or "")
 
 
 def find_computer_state(connection: Connection, computerid: int) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from vcld import clock
 from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
-from vcld.errors import ExitCode, ReservationChangedError, StoreError
+from vcld.errors import ExitCode, ReservationChangedError, StoreError, StoreRefusedError
 from vcld.schema.engine import Database
 from vcld.snapshot import ManagementNode
 from vcld.store import candidates, claims, grips, strangers, transitions
@@ -56,6 +56,7 @@ class Custody:
         #: When a pending request was first seen without an owner.
         self._strays: dict[int, float] = {}
         self._orphans_since: float | None = None
+        self._told_nonsense: set[int] = set()
 
     def __len__(self) -> int:
         """How many reservations wait for their recovery."""
@@ -101,6 +102,14 @@ class Custody:
                     self._problems.note(death.grip, ended)
             except ReservationChangedError:
                 continue  # changed at this very moment: the next turn sees how
+            except StoreRefusedError as err:
+                # The claim stays, and is found again as one without a worker.
+                self._log.error(
+                    "recovery was refused, it will be tried again",
+                    request_id=death.grip.requestid,
+                    reservation_id=death.grip.reservationid,
+                    reason=str(err),
+                )
             except StoreError:
                 raise
             except Exception:  # noqa: BLE001 - one reservation's trouble must not stop the rest
@@ -153,6 +162,9 @@ class Custody:
         )
         for row in rows:
             if row.is_parent and row.claim is None and row.state == "pending":
+                if row.laststate == "pending":
+                    self._tell_nonsense(row)
+                    continue
                 if self._is_worked_on(row):
                     self._strays[row.requestid] = now
                     continue
@@ -165,6 +177,15 @@ class Custody:
                     state=row.laststate,
                     done=freed,
                 )
+
+    def _tell_nonsense(self, row: Candidate) -> None:
+        """Once: nobody can know what is to be done."""
+        if row.requestid not in self._told_nonsense:
+            self._told_nonsense.add(row.requestid)
+            self._log.warning(
+                "request is pending/pending, which does not say at what: set request.stateid",
+                request_id=row.requestid,
+            )
 
     def _is_worked_on(self, row: Candidate) -> bool:
         """True while a Perl daemon's worker is at it, here or on another node (§2.4)."""

@@ -10,6 +10,7 @@ from typing import Any
 from vcld import schedule
 from vcld.accounting.recorder import OFF, Recorder
 from vcld.config import Settings
+from vcld.errors import StoreRefusedError
 from vcld.schedule import Action
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
@@ -47,6 +48,7 @@ class Dispatcher:
         self._log = log
         self._is_full = False
         self._warned: set[tuple[int, str]] = set()
+        self._refused: set[tuple[int, str]] = set()
 
     def assignments(
         self, found: Sequence[Found], room: int, pause: Callable[[], None]
@@ -98,10 +100,12 @@ class Dispatcher:
         idle = []
         # A cluster that was changed begins anew as a whole: when its last worker has let go.
         busy = {row.requestid for row in rows if row.state != "pending" and _has_worker(row)}
+        # One is looked at as a whole, too: only its parent's worker makes it "inuse" again.
+        whole = {row.requestid for row in rows if row.state != "pending" and self._is_due(row)}
         for row in rows:
             if _has_worker(row) or row.requestid in busy:
                 continue
-            if self._is_due(row):
+            if row.requestid in whole or self._is_due(row):
                 due.append(row)
             elif row.claim is not None:
                 idle.append(row.reservationid)
@@ -124,8 +128,8 @@ class Dispatcher:
             return []
         try:
             return self._claim_together(due)
-        except ClaimLostError:
-            pass
+        except (ClaimLostError, StoreRefusedError):
+            pass  # of one of them: it shows which
         claimed = []
         for _, group in groupby(due, key=lambda row: row.requestid):
             rows = list(group)
@@ -133,6 +137,8 @@ class Dispatcher:
                 claimed += self._claim_together(rows)
             except ClaimLostError:
                 self._log.info("claim lost to somebody else", request_id=rows[0].requestid)
+            except StoreRefusedError as err:
+                self._tell_refused("request cannot be claimed", rows[0].requestid, err)
         return claimed
 
     def _claim_together(self, rows: Sequence[Candidate]) -> list[tuple[Candidate, Grip]]:
@@ -144,9 +150,30 @@ class Dispatcher:
     def remove_finished(self, found: Sequence[Found]) -> None:
         """Remove requests that are over (VCL daemon specification §6.4)."""
         ids = {item.requestid for item in found if item.finding is Finding.FINISHED}
-        if ids:
+        if not ids:
+            return
+        try:
             count = self._database.run(partial(self._remove, ids))
+        except StoreRefusedError:
+            count = self._remove_one_by_one(ids)
+        if count:
             self._log.info("finished requests removed", count=count, request_ids=sorted(ids)[:20])
+
+    def _remove_one_by_one(self, requestids: set[int]) -> int:
+        """A table that the site has added may hold on to one of them."""
+        count = 0
+        for id_ in sorted(requestids):
+            try:
+                count += self._database.run(partial(self._remove, {id_}))
+            except StoreRefusedError as err:
+                self._tell_refused("finished request cannot be removed", id_, err)
+        return count
+
+    def _tell_refused(self, what: str, requestid: int, err: StoreRefusedError) -> None:
+        """Once for each request while the daemon runs."""
+        if (requestid, what) not in self._refused:
+            self._refused.add((requestid, what))
+            self._log.error(what, request_id=requestid, reason=str(err))
 
     def _remove(self, requestids: set[int], connection: Connection) -> int:
         self.recorder.remove(connection, requestids)
@@ -175,6 +202,13 @@ class Dispatcher:
     def _forget(self, reservationids: list[int], connection: Connection) -> None:
         requests.forget_claims(connection, reservationids)
         self.recorder.vanish(connection, reservationids)
+
+    def take_along(self, found: Sequence[Found]) -> None:
+        """An administrator gave reservations to this node that another one had claimed."""
+        ids = [item.reservationid for item in found if item.finding is Finding.MOVED]
+        if ids:
+            self._database.run(lambda c: claims.take_along(c, self.node.id, ids))
+            self._log.info("reservations were moved to this node", reservation_ids=ids[:20])
 
     def warn_unknown(self, found: Sequence[Found]) -> None:
         """Say once of each request that nobody processes its state."""

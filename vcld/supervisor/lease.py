@@ -13,7 +13,7 @@ from vcld.config import Settings
 from vcld.errors import VcldError
 from vcld.schema.engine import Connection, Database
 from vcld.snapshot import ManagementNode
-from vcld.store import nodes
+from vcld.store import blocks, nodes
 from vcld.store.nodes import DaemonRow, Identity, SilentNode
 
 
@@ -129,6 +129,7 @@ class Lease:
         self._tell_silent(silent)
         taken = []
         for node in silent:
+            self._take_over_blocks(node)
             if node.reservations:
                 moved = self._database.run(
                     partial(
@@ -145,6 +146,19 @@ class Lease:
                 )
                 taken.append(node.id)
         return taken
+
+    def _take_over_blocks(self, node: SilentNode) -> None:
+        """Only the web site, which this node must be able to ask, can prepare them."""
+        if not self.settings.xmlrpc_url or self.settings.xmlrpc_pass is None:
+            return
+        ours = self._node.id
+        moved = self._database.run(lambda c: blocks.take_over(c, ours, silent=node.id))
+        if moved:
+            self._log.warning(
+                "management node is silent, its block allocations are taken over",
+                management_node=node.hostname,
+                blocks=moved,
+            )
 
     def _tell_silent(self, silent: Sequence[SilentNode]) -> None:
         """Once for each, while it lasts: a node of which nothing is ours to take."""

@@ -21,7 +21,8 @@ from vcld.states.assignment import Assignment
 from vcld.store import nodes
 from vcld.store.catalog import Catalog, load_catalog
 from vcld.store.findings import Finding, Found, Look, order
-from vcld.store.look import Looker
+from vcld.store.look import DEAD_AFTER_SECONDS, Looker
+from vcld.supervisor import steps
 from vcld.supervisor.children import Children, freeze
 from vcld.supervisor.lease import FencedError
 from vcld.supervisor.outage import Outage
@@ -142,7 +143,11 @@ class Supervisor:
 
     def _refresh_if_old(self) -> None:
         if clock.monotonic() - self._catalog_at > CATALOG_SECONDS:
-            self._refresh_catalog()
+            try:
+                self._refresh_catalog()
+            except StoreRefusedError as err:  # what was read last does for another minute
+                self._catalog_at = clock.monotonic()
+                self._outage.tell(err)
 
     def _use_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -151,6 +156,7 @@ class Supervisor:
             self._node.id,
             self._lease.identity.daemon,
             silent_after_seconds=self._lease.silent_after_seconds,
+            dead_after_seconds=self._settings.takeover_after_seconds or DEAD_AFTER_SECONDS,
         )
         self._parts.use_catalog(catalog)
 
@@ -185,8 +191,11 @@ class Supervisor:
         """After a failure: a heartbeat that is overdue must not make the loop spin."""
         self._look_at = self._rest_until = clock.monotonic() + PAUSE_SECONDS
 
-    def _take_over(self) -> None:
+    def _take_over(self, look: Look) -> None:
         """Their processes are not here, and are fenced off; only the rows are to be recovered."""
+        if not look.nodes_silent or clock.monotonic() < self._take_over_at:
+            return
+        self._take_over_at = clock.monotonic() + TAKE_OVER_SECONDS
         for id_ in self._lease.take_over_silent():
             self._log.info("recovering the work of a dead node", former_node_id=id_)
             self._custody.take_orphans("was on a management node that died")
@@ -202,20 +211,24 @@ class Supervisor:
             )
         self._lease.interval_seconds = float(look.checkininterval_seconds or 12)
         found = order(look.found)
-        self._tell_changed(found)
-        self._dispatcher.forget_gone(found)
-        self._dispatcher.remove_finished(found)
-        self._dispatcher.warn_unknown(found)
-        self._custody.watch(look, found)
-        if look.nodes_silent and clock.monotonic() >= self._take_over_at:
-            self._take_over_at = clock.monotonic() + TAKE_OVER_SECONDS
-            self._take_over()
-        self._serve_site(look)
-        due = [f for f in found if Finding.WAKE <= f.finding <= Finding.BACKGROUND]
-        if due and clock.monotonic() >= self._fork_again_at:
-            self._dispatch(due, room)
+        parts = {
+            "changed requests": lambda: self._tell_changed(found),
+            "gone reservations": lambda: self._dispatcher.forget_gone(found),
+            "moved reservations": lambda: self._dispatcher.take_along(found),
+            "finished requests": lambda: self._dispatcher.remove_finished(found),
+            "unknown states": lambda: self._dispatcher.warn_unknown(found),
+            "custody": lambda: self._custody.watch(look, found),
+            "silent nodes": lambda: self._take_over(look),
+            "messages": lambda: self._validate_messages(look),
+            "block allocations": lambda: self._start_blocks(look),
+            "due requests": lambda: self._dispatch(found, room),
+        }
+        steps.take(parts, self._outage, self._log)
 
-    def _dispatch(self, due: list[Found], room: int) -> None:
+    def _dispatch(self, found: list[Found], room: int) -> None:
+        due = [f for f in found if Finding.WAKE <= f.finding <= Finding.BACKGROUND]
+        if not due or clock.monotonic() < self._fork_again_at:
+            return
         self._refresh_if_old()
         for assignment in self._dispatcher.assignments(due, room, self._parts.beat):
             self._spawn(assignment)
@@ -249,9 +262,11 @@ class Supervisor:
                 if child is not None:
                     self._children.tell_to_look(child)
 
-    def _serve_site(self, look: Look) -> None:
+    def _validate_messages(self, look: Look) -> None:
         if look.messages_need_validating:
             self._database.run(lambda c: validate_messages(c, self._node.shortname))
+
+    def _start_blocks(self, look: Look) -> None:
         if look.blocks_due:
             self._refresh_if_old()
             self._parts.blocks.start(self._parts.aside)

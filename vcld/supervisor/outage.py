@@ -17,7 +17,8 @@ class Outage:
     def __init__(self, log: Any) -> None:
         self._log = log
         self._is_away = False
-        self._refusal, self._tell_again_at = "", 0.0
+        #: Refusals that were told of, and when each may be told of again.
+        self._tell_again_at: dict[str, float] = {}
 
     def tell(self, err: StoreError) -> None:
         """Log it unless that has just been done."""
@@ -29,8 +30,9 @@ class Outage:
 
     def _tell_refusal(self, why: str) -> None:
         now = clock.monotonic()
-        if why != self._refusal or now >= self._tell_again_at:
-            self._refusal, self._tell_again_at = why, now + TELL_SECONDS
+        self._tell_again_at = {text: at for text, at in self._tell_again_at.items() if at > now}
+        if why not in self._tell_again_at:
+            self._tell_again_at[why] = now + TELL_SECONDS
             self._log.error("the database refuses what the daemon asks", reason=why)
 
     def note_answer(self) -> None:

@@ -111,6 +111,7 @@ def _decide(connection: Connection, grip: Grip, message: str) -> Outcome:
         is_taken=competition.is_taken(
             requests.find_rivals(connection, grip.computerid, grip.requestid)
         ),
+        held=requests.find_held(connection, grip.requestid, grip.computerid),
     )
     return failure.decide(situation, message, Blame.MANAGEMENT_NODE)
 

@@ -38,7 +38,7 @@ class Leave:
         self.cancellation = Cancellation(
             self._find_reason, ask_interval_seconds=min(ASK_SECONDS, self._check_seconds)
         )
-        self._checked_at = clock.monotonic()
+        self._checked_at = self._answered_at = clock.monotonic()
         self._is_told_to_look = False
 
     def look(self) -> None:
@@ -69,13 +69,18 @@ class Leave:
                 )
             )
         except StoreError:
-            return None  # not known: whoever writes next finds out
+            # Not known: whoever writes next finds out, but others may take over meanwhile.
+            return self._find_loss(clock.monotonic() - self._answered_at)
+        self._answered_at = clock.monotonic()
         expected = {("pending", grip.state)}
         if not grip.is_pending:
             expected.add((grip.state, grip.laststate))
         if not owned or pair not in expected:
             return REQUEST_CHANGED
-        limit = self._limit_seconds
-        if limit and silent > 0.9 * limit and not STATES[grip.state].uninterruptible:
+        return self._find_loss(silent)
+
+    def _find_loss(self, silent_seconds: float) -> str | None:
+        limit, state = self._limit_seconds, STATES[self._grip().state]
+        if limit and silent_seconds > 0.9 * limit and not state.uninterruptible:
             return LEASE_LOST
         return None
