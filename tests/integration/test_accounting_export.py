@@ -248,7 +248,7 @@ def test_without_matplotlib_the_command_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    with pytest.raises(ConfigError, match=r"pip install 'vcld\[plot\]'"):
+    with pytest.raises(ConfigError, match="-m pip install matplotlib"):
         plot(
             Series(start=0, step_seconds=1, running_vms=[], transfer_seconds=[]), tmp_path / "p.png"
         )
