@@ -105,6 +105,20 @@ def test_loads_per_host_are_bounded(site: EsxiSite, daemons: Daemons) -> None:
     assert most[1] <= 2
 
 
+def test_limit_that_is_no_number_is_told_of_and_the_next_counts(
+    site: EsxiSite, daemons: Daemons
+) -> None:
+    site.variable("vmware|loads|esx1.example.org", "many")
+    daemon = daemons.start(**daemon_keys(site))
+
+    request = site.ask("reload", 1)
+
+    eventually(lambda: site.pair(request) == "gone", daemon.describe)
+    assert site.computer(1) == "available"
+    (told,) = daemon.events("a limit is no number, it does not count")
+    assert (told["variable"], told["value"]) == ("vmware|loads|esx1.example.org", "many")
+
+
 def test_user_who_waits_goes_before_loads_in_the_background(
     site: EsxiSite, daemons: Daemons
 ) -> None:

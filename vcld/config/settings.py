@@ -63,7 +63,9 @@ class Settings:
         "Workers at a time; further requests wait. A cluster is begun whole, if need be beyond it",
         minimum=1,
     )
-    max_attempts: int = key(Kind.WHOLE, 3, "Attempts at a request whose worker dies", minimum=1)
+    max_attempts: int = key(
+        Kind.WHOLE, 3, "Attempts at a request whose worker dies", minimum=1, maximum=255
+    )
     retry_delay_seconds: float = seconds(
         "retry_delay", 5.0, "Pause before the second attempt; doubled for each further one",
         zero="none",

@@ -196,6 +196,10 @@ class Host:
             value = self.tools.variables(key)
             if value and value.strip().isdigit() and int(value) > 0:
                 return int(value)
+            if value and value.strip():
+                self.tools.log.warning(
+                    "a limit is no number, it does not count", variable=key, value=value
+                )
         return default
 
     def _resolve(self, text: str) -> DatastorePath:
