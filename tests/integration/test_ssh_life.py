@@ -95,6 +95,24 @@ def test_user_who_never_came_leaves_no_account(linux: LinuxSite, kind: str) -> N
     assert linux.host.users() == []
 
 
+def test_user_whose_time_is_over_is_shut_out_before_the_reload_has_its_turn(
+    linux: LinuxSite,
+) -> None:
+    linux.install().start()
+    request = linux.reserve()
+    linux.open(request)
+    session = linux.log_in(request)
+    assert session.says("id -un") == "ada"
+    linux.until_pair(request, "inuse/reserved")
+    linux.site.write_script(rules=[{"step": "*", "state": "reload", "hang": True}])
+
+    linux.site.end(request)
+
+    linux.until_pair(request, "gone")
+    assert not linux.network.reaches("home", linux.host.public)
+    session.end()
+
+
 def test_computer_whose_unseen_user_was_root_is_reloaded_whatever_it_says(linux: LinuxSite) -> None:
     linux.install().start()
     request = linux.reserve()

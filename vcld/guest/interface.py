@@ -188,7 +188,7 @@ class Guest(abc.ABC):
         del address
 
     def withdraw(self) -> None:
-        """Optional: the reservation has failed before its user came; close what was opened."""
+        """Optional: the user's time is over, or never began; close what was opened."""
 
     def notify_console(self, text: str) -> None:
         """Optional: show a short text to whoever is logged in."""

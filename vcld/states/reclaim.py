@@ -67,6 +67,12 @@ def _sanitize(work: Work) -> Outcome:
 
 def _reload(work: Work) -> Outcome:
     reservation = work.reservation
+    work.step("reclaim:withdraw")
+    try:
+        # The reload may have to wait for its turn; the user's time is over now.
+        work.guest.withdraw()
+    except ProvisioningError as err:
+        work.log.warning("access could not be withdrawn", reason=str(err))
     work.step("reclaim:post-reservation")
     try:
         work.guest.post_reservation()
