@@ -125,11 +125,14 @@ class Daemon:
         self.process.wait(10)
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind: no worker, and nothing that works beside the loop."""
+        children: list[psutil.Process] = []
         if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                children = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
             self.process.wait(10)
-        for worker in self.workers():
+        for worker in [*children, *self.workers()]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
 

@@ -231,7 +231,7 @@ def test_a_deleted_request_stops_its_load_at_once(slow: Blades) -> None:
     eventually(lambda: "xcatstage5" in slow.site.steps(request), daemon.describe)
     slow.site.end(request)
     eventually(lambda: slow.site.pair(request) == "gone", daemon.describe)
-    assert daemon.workers() == []
+    eventually(lambda: daemon.workers() == [], daemon.describe, 5)
     assert slow.site.scalar("SELECT COUNT(*) FROM vcld_lease") == 0
     assert slow.node().currstate == "boot"
 

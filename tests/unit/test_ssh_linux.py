@@ -131,6 +131,22 @@ def test_user_of_another_service_counts_from_elsewhere_only_when_logged_in() -> 
     assert look(socket, remote_ip="203.0.113.9") is not None
 
 
+def test_connection_that_nobody_has_accepted_yet_is_no_user() -> None:
+    """It waits in the kernel for a busy sshd: no process holds it."""
+    ours = ("socket", '0 0 10.0.0.5:22 10.0.0.1:4 users:(("sshd",pid=7,fd=4))')
+    waiting = ("socket", "0 0 198.51.100.5:22 198.51.100.7:50000")
+    web = ("socket", '0 0 198.51.100.5:8080 198.51.100.7:50000 users:(("httpd",pid=9,fd=4))')
+
+    def look(*facts: tuple[str, str]) -> object:
+        return presence.find_user(
+            Facts(facts), [SSH, WEB], login="ada", remote_ip="198.51.100.7",
+            is_ignored=lambda address: address == "10.0.0.1",
+        )  # fmt: skip
+
+    assert look(ours, waiting) is None
+    assert look(ours, waiting, web) is not None
+
+
 def test_ignored_addresses_may_be_networks_and_nonsense_is_left_out() -> None:
     ignored = presence.parse_networks("192.0.2.0/24; nonsense, 2001:db8::1")
 

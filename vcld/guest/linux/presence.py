@@ -80,10 +80,15 @@ def find_user(
     }
     owners = _owners(facts.all("process"))
     logged_in = login in {line.split()[0] for line in facts.all("who") if line.split()}
+    found = [socket for socket in map(parse_socket, facts.all("socket")) if socket is not None]
+    # A connection that nobody has accepted yet has no holder: no program has asked who it is.
+    tells_holders = any(socket.holders for socket in found)
     sockets = [
         socket
-        for socket in map(parse_socket, facts.all("socket"))
-        if socket is not None and socket.port in ports and not is_ignored(socket.peer)
+        for socket in found
+        if socket.port in ports
+        and not is_ignored(socket.peer)
+        and (socket.holders or not tells_holders)
     ]
     for socket in sockets:
         if login in _users(socket, owners):
