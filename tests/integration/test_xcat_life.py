@@ -30,7 +30,7 @@ def test_a_new_request_gets_its_image_and_is_reserved(blades: Blades) -> None:
     daemon = blades.start()
     request = site.ask("new", 1)
     eventually(
-        lambda: site.pair(request) == "reserved/new" or "failed" in site.steps(request),
+        lambda: site.computer(1) == "reserved" or "failed" in site.steps(request),
         daemon.describe,
     )
     assert site.pair(request).startswith(("reserved/", "pending/reserved")), daemon.describe()
